@@ -1,0 +1,44 @@
+# make demo   set up and run the main job on the embedded model
+# make test   set up and pass the tests
+# make check  lint and types          make bench  benchmarks against the peers (QUICK=1: a few minutes)
+# Each creates .venv with plain pip when there is none, and is quick the second time.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export PYTHONSAFEPATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check bench setup clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+$(VENV)/.ready: pyproject.toml
+	@echo "[ramify] setting up $(VENV) (once; torch first, then the rest)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "[ramify]   torch ..."    && $(BIN)/pip install --quiet "torch>=2.11,<2.14"
+	@echo "[ramify]   ramify and its development tools ..." && $(BIN)/pip install --quiet --editable ".[dev]"
+	@touch $@
+
+setup: $(VENV)/.ready ## create .venv
+
+demo: $(VENV)/.ready ## run the main job on the embedded model
+	@$(BIN)/python -m ramify demo
+
+test: $(VENV)/.ready ## the tests (a few minutes on two cores)
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.ready ## the tests, the long ones included
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.ready ## lint, format and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(VENV)/.ready ## benchmarks against the peers (QUICK=1 for a few minutes)
+	@$(BIN)/pip install --quiet --editable ".[bench]"
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .venvs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,57 @@
+"""Every error that ramify raises on purpose, as one tree.
+
+RamifyError
+├── InvalidRequest        the call cannot be served as written (also a ValueError)
+│   └── RequestTooLong    it can never fit the context or the cache
+├── RequestAborted        somebody cancelled it
+├── RequestFailed         something broke while serving this request, and only this request
+├── ModelError            the model cannot be used
+│   ├── ModelNotFound     no such model, or it is not here and cannot be fetched
+│   ├── BrokenModelFile   a truncated, mislabelled or hostile weight, config or tokenizer file
+│   └── UnsupportedModel  a sound file of a kind that ramify does not run
+└── EngineClosed          the engine was closed before the call
+
+A message says what was wrong, where, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class RamifyError(Exception):
+    """The root: catch this to catch all of ours."""
+
+
+class InvalidRequest(RamifyError, ValueError):
+    """The call cannot be served as written; its message names the parameter and what is allowed."""
+
+
+class RequestTooLong(InvalidRequest):
+    """The request can never fit the model's context or the KV cache, even alone."""
+
+
+class RequestAborted(RamifyError):
+    """The request was cancelled before it finished."""
+
+
+class RequestFailed(RamifyError):
+    """Something broke while this one request was served; the cause is chained, other requests go on."""
+
+
+class ModelError(RamifyError):
+    """The model cannot be used."""
+
+
+class ModelNotFound(ModelError):
+    """The model is not where it was looked for, and could not be fetched."""
+
+
+class BrokenModelFile(ModelError):
+    """A file of the model is truncated, mislabelled or hostile."""
+
+
+class UnsupportedModel(ModelError):
+    """The file is sound, but of a kind that ramify does not run; the message lists the kinds it does."""
+
+
+class EngineClosed(RamifyError):
+    """The engine was closed; make a new one."""

@@ -1,0 +1,13 @@
+"""Makes `import ramify` work from a bare checkout, whatever its directory is called."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+
+if importlib.util.find_spec("ramify") is None:
+    link_home = Path(tempfile.mkdtemp(prefix="ramify-checkout-"))
+    (link_home / "ramify").symlink_to(Path(__file__).resolve().parent.parent, target_is_directory=True)
+    sys.path.insert(0, str(link_home))
