@@ -1,0 +1,81 @@
+"""Runs models with plain torch: exact, on any device, needing no compiler; the fallback and the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+
+from .ops import CacheShape, Compute, Forward, Step
+from .torch_attention import StepTensors
+from .torch_ops import Matrix, Memory, Observer, TorchOps
+
+Mode = Literal["fp32", "bf16", "int8", "int4"]
+
+
+class TorchCompute(Compute):
+    """Eager torch on `device`, weights and activations in fp32 or bf16.
+
+    torch's own 8-bit and 4-bit products lose too much or need layouts of their own, so int8 and int4 run as bf16, or as
+    fp32 where the machine has no bf16 arithmetic; `mode` is what runs, and `summary` says so. `observe` is called with
+    each linear's name and its input, [rows, K], before every product: calibration collects channel maxima with it.
+    """
+
+    def __init__(
+        self, mode: Mode = "fp32", device: str | torch.device = "cpu", *, observe: Observer | None = None
+    ) -> None:
+        place = torch.device(device)
+        narrow = mode != "fp32" and (mode == "bf16" or bf16_is_fast(place))
+        self.mode = "bf16" if narrow else "fp32"
+        self.summary = f"torch {torch.__version__}, eager, {self.mode} on {describe(place)}"
+        if self.mode != mode:
+            self.summary += f" ({mode} was asked for: only the compiled core has it)"
+        self._memory = Memory(place, torch.bfloat16 if narrow else torch.float32, observe)
+
+    @property
+    def ops(self) -> TorchOps:
+        return TorchOps(self._memory)
+
+    @property
+    def linears(self) -> Mapping[str, Matrix]:
+        """The packed matrices by name, the embedding's included. Not to be changed."""
+        return self._memory.linears
+
+    def allocate(self, shape: CacheShape) -> None:
+        self._memory.cache = torch.zeros(
+            (shape.layers, 2, shape.pages, shape.page_size, shape.kv_heads, shape.head_dim),
+            dtype=self._memory.dtype,
+            device=self._memory.device,
+        )
+
+    def bytes_per_page(self, shape: CacheShape) -> int:
+        return 2 * shape.layers * shape.page_size * shape.kv_heads * shape.head_dim * self._memory.dtype.itemsize
+
+    def compile(self, forward: Forward) -> Callable[[Step], torch.Tensor]:
+        """Compiles nothing: every step calls `forward` with operations that compute at once."""
+
+        def run(step: Step) -> torch.Tensor:
+            cache = self._memory.cache
+            assert cache is not None, "a step ran before the cache was allocated"
+            with torch.inference_mode():
+                tensors = StepTensors.from_step(step, page_size=cache.shape[3], device=self._memory.device)
+                logits: torch.Tensor = forward(TorchOps(self._memory, tensors))
+                return logits.float()
+
+        return run
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether bf16 products run on instructions of their own here; emulated ones are slower than fp32."""
+    if device.type != "cpu":
+        return True
+    capabilities: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+
+
+def describe(device: torch.device) -> str:
+    """The device as people call it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
