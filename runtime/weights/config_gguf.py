@@ -33,16 +33,19 @@ def config_from_gguf(file: GgufFile) -> ModelConfig:
     fields = Fields(file.metadata, file.name)
     name = fields.text("general.architecture")
     known_architecture(name, _ARCHITECTURES, file.name)
-    own = Fields(
-        {key[len(name) + 1 :]: value for key, value in file.metadata.items() if key.startswith(name + ".")}, file.name
-    )
+    prefix = f"{name}."
+    own = {key.removeprefix(prefix): value for key, value in file.metadata.items() if key.startswith(prefix)}
+    return _config(cast("Architecture", name), fields, Fields(own, file.name), file)
+
+
+def _config(name: Architecture, fields: Fields, own: Fields, file: GgufFile) -> ModelConfig:
     if own.integer("expert_count", 0, low=0):
         raise UnsupportedModel(f"{file.name}: a mixture of experts; ramify runs dense models")
     gemma = name == "gemma3"
     heads = own.integer("attention.head_count", high=1024)
     hidden_size = own.integer("embedding_length", high=2**17)
     layers = own.integer("block_count", high=1024)
-    head_dim = own.integer("attention.key_length", hidden_size // heads)
+    head_dim = own.integer("attention.key_length", max(1, hidden_size // heads))
     for key in ("attention.value_length", "rope.dimension_count"):
         if own.integer(key, head_dim) != head_dim:
             raise UnsupportedModel(f"{file.name}: {key} differs from the head size {head_dim}")
@@ -54,7 +57,7 @@ def config_from_gguf(file: GgufFile) -> ModelConfig:
     query_size = hidden_size // heads if gemma and layers == _GEMMA3_27B_LAYERS else head_dim
     return checked(
         ModelConfig(
-            architecture=cast("Architecture", name),
+            architecture=name,
             vocab_size=embedding.shape[0],
             hidden_size=hidden_size,
             layers=layers,

@@ -22,9 +22,6 @@ class Fields:
     values: Mapping[str, Any]
     where: str  # the file, for messages
 
-    def has(self, key: str) -> bool:
-        return self.values.get(key) is not None
-
     def integer(self, key: str, default: Any = _REQUIRED, *, low: int = 1, high: int = 2**31 - 1) -> Any:
         """An int within [low, high]; `default`, which may be None, where the key is absent."""
         value = self._value(key, default)

@@ -72,11 +72,11 @@ class GgufTensor:
         return self.info.format
 
     def rows(self) -> Bytes:
-        raw = self.file.rows(self.info)
+        raw: Bytes = self.file.rows(self.info)
         if self.interleaved_heads and len(self.shape) == 1:  # a bias: its elements are the rows
-            return raw.reshape(self.shape[0], -1)[self._order(self.shape[0])].reshape(1, -1)
-        if self.interleaved_heads:
-            return raw[self._order(len(raw))]
+            raw = raw.reshape(self.shape[0], -1)[self._order(self.shape[0])].reshape(1, -1)
+        elif self.interleaved_heads:
+            raw = raw[self._order(len(raw))]
         if self.offset:
             return self.dense().numpy().view(np.uint8).reshape(1, -1)
         return raw
@@ -92,7 +92,7 @@ class GgufTensor:
         return torch.from_numpy(values).reshape(self.shape)
 
     def _order(self, rows: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-        """Where Hugging Face's rows are in the file: [heads, head_dim / 2, 2] holds what was [heads, 2, head_dim / 2]."""
+        """Where Hugging Face's rows [heads, 2, head_dim / 2] are in the file, which has [heads, head_dim / 2, 2]."""
         pairs = np.arange(rows).reshape(self.interleaved_heads, -1, 2)
         return pairs.swapaxes(1, 2).reshape(-1)
 

@@ -142,7 +142,7 @@ class _Parser:
         if count > (self.size - self.position) // 8:
             raise self.broken(f"announces {count} strings, more than the file can hold")
         data, size, position = self.data, self.size, self.position
-        length_at: Callable[[Any, int], tuple[int]] = struct.Struct("<Q").unpack_from  # type: ignore[assignment]
+        length_at: Callable[[Any, int], tuple[int]] = struct.Struct("<Q").unpack_from
         found: list[str] = []
         try:
             for _ in range(count):
