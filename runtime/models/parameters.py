@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
 from ...errors import BrokenModelFile
 from ...kernels.ops import Linear, Ops, Stored, Vector
 from ..weights.config import ModelConfig, Rope
+from ..weights.source import WeightSource
 from .rope import rope_tables
 
 Progress = Callable[[int, int], None]  # layers packed so far, layers in all
-
-
-class Source(Protocol):
-    """Where parameters lie, by their Hugging Face names."""
-
-    def __contains__(self, name: object, /) -> bool: ...
-    def stored(self, name: str, /) -> Stored: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +21,7 @@ class Parameters:
     """Hands a model its packed parameters. A missing or mis-shaped tensor raises BrokenModelFile."""
 
     config: ModelConfig
-    source: Source
+    source: WeightSource
     ops: Ops
     progress: Progress
 

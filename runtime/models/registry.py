@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from ...errors import UnsupportedModel
 from ...kernels.ops import Forward, Ops
 from ..weights.config import ModelConfig
+from ..weights.source import WeightSource
 from .gemma3 import gemma3
 from .llama import llama
 from .mistral import mistral
-from .parameters import Parameters, Progress, Source
+from .parameters import Parameters, Progress
 from .qwen2 import qwen2
 from .qwen3 import qwen3
 
@@ -23,7 +24,7 @@ MODELS: Mapping[str, Callable[[Parameters], Forward]] = {
 }
 
 
-def load(config: ModelConfig, source: Source, ops: Ops, progress: Progress = lambda done, total: None) -> Forward:
+def load(config: ModelConfig, source: WeightSource, ops: Ops, progress: Progress = lambda done, total: None) -> Forward:
     """The model of `config`, its parameters read from `source` and packed by `ops`.
 
     Rotary tables are made for `config.context_length` positions: give a config with a smaller one to serve less.
