@@ -1,0 +1,112 @@
+"""Decides when an output ends, and which of its text may already be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import cast
+
+from .detokenizer import Detokenizer, TokenTexts
+from .finish import Finish
+from .params import SamplingParams
+from .stop_regex import RegexSearch, compile_stop_regex
+from .stop_strings import StringSearch
+
+
+class Stopping:
+    """The end of one output: accept its tokens as they are chosen, take the text that is safe to show.
+
+    The stop string or regex whose match ends first wins, and of those that end at the same character the longest; so
+    the result depends on the text and not on how it is cut into tokens. Text that may still turn out to be the
+    beginning of a stop is held back. `limit` is the most tokens there is room for.
+    """
+
+    def __init__(
+        self, params: SamplingParams, tokenizer: TokenTexts, limit: int, *, eos_tokens: Collection[int]
+    ) -> None:
+        self.token_ids: list[int] = []  # the output, up to and including the token that ended it
+        self._limit = limit if params.max_tokens is None else min(limit, params.max_tokens)
+        self._minimum = params.min_tokens
+        self._eos = frozenset() if params.ignore_eos else frozenset(eos_tokens)
+        self._stop_tokens = frozenset(params.stop_token_ids)
+        self._include = params.include_stop
+        self._detokenizer = Detokenizer(tokenizer, skip_special_tokens=params.skip_special_tokens)
+        self._searches: list[StringSearch | RegexSearch] = []
+        if params.stop:
+            self._searches.append(StringSearch(cast("tuple[str, ...]", params.stop)))
+        if params.stop_regex is not None:
+            self._searches.append(RegexSearch(compile_stop_regex(params.stop_regex)))
+        self._shown: list[str] = []  # text that was taken
+        self._shown_length = 0
+        self._pieces: list[str] = []  # text that was not
+        self._waiting = 0  # its characters
+        self._finish: Finish | None = None
+        self._closed = False
+
+    def accept(self, request: object, new_tokens: Sequence[int]) -> Finish | None:
+        """Add tokens to the output; says whether it ends here. Tokens behind the one that ends it are dropped.
+
+        No tokens are fine: a request that may not have any ends at once. `request` is not looked at.
+        """
+        if self._finish is None and self._limit <= 0:
+            self._finish = Finish("length")
+        for token in new_tokens:
+            if self._finish is not None:
+                break
+            self._finish = self._add(token)
+        self._closed = self._closed or self._finish is not None
+        return self._finish
+
+    def take(self) -> str:
+        """The text that became certain since the last call; after the end, all that is left."""
+        held = 0
+        if not self._closed and not self._include:
+            held = max((search.held for search in self._searches), default=0)
+        ready = self._waiting - held
+        if ready <= 0:
+            return ""
+        text = "".join(self._pieces)
+        self._pieces = [text[ready:]] if held else []
+        self._waiting = held
+        self._shown.append(text[:ready])
+        self._shown_length += ready
+        return text[:ready]
+
+    def text(self) -> str:
+        """The whole text. This ends the output if nothing else has (an abort): what was held back may now be taken."""
+        if not self._closed:
+            self._closed = True
+            self._show(self._detokenizer.finish())
+        return "".join((*self._shown, *self._pieces))
+
+    def _add(self, token: int) -> Finish | None:
+        before = len(self.token_ids)
+        self.token_ids.append(token)
+        ends = token in self._eos or token in self._stop_tokens
+        if ends and before >= self._minimum:
+            if self._include:
+                self._show(self._detokenizer.push((token,)))
+            stopped = self._show(self._detokenizer.finish())
+            return stopped or Finish("stop", matched=token if token in self._stop_tokens else None)
+        stopped = self._show(self._detokenizer.push((token,)))
+        if stopped is None and before + 1 >= self._limit:
+            stopped = self._show(self._detokenizer.finish()) or Finish("length")
+        return stopped
+
+    def _show(self, text: str) -> Finish | None:
+        """Append text to the output, unless a stop in it ends the output."""
+        if not text:
+            return None
+        self._pieces.append(text)
+        self._waiting += len(text)
+        reports = len(self.token_ids) >= self._minimum
+        matches = [found for search in self._searches if (found := search.feed(text, reports=reports)) is not None]
+        if not matches:
+            return None
+        start, end = min(matches, key=lambda found: (found.end, found.start))
+        whole = "".join(self._pieces)
+        matched = (
+            "".join(self._shown)[start:] + whole if start < self._shown_length else whole[start - self._shown_length :]
+        )
+        rest = whole[: (end if self._include else start) - self._shown_length]
+        self._pieces, self._waiting = [rest], len(rest)
+        return Finish("stop", matched=matched[: end - start])
