@@ -9,7 +9,7 @@ import torch
 
 from .ops import CacheShape, Compute, Forward, Step
 from .torch_attention import StepTensors
-from .torch_ops import Matrix, Memory, Observer, TorchOps
+from .torch_ops import Memory, TorchOps
 
 Mode = Literal["fp32", "bf16", "int8", "int4"]
 
@@ -18,29 +18,21 @@ class TorchCompute(Compute):
     """Eager torch on `device`, weights and activations in fp32 or bf16.
 
     torch's own 8-bit and 4-bit products lose too much or need layouts of their own, so int8 and int4 run as bf16, or as
-    fp32 where the machine has no bf16 arithmetic; `mode` is what runs, and `summary` says so. `observe` is called with
-    each linear's name and its input, [rows, K], before every product: calibration collects channel maxima with it.
+    fp32 where the machine has no bf16 arithmetic; `mode` is what runs, and `summary` says so.
     """
 
-    def __init__(
-        self, mode: Mode = "fp32", device: str | torch.device = "cpu", *, observe: Observer | None = None
-    ) -> None:
+    def __init__(self, mode: Mode = "fp32", device: str | torch.device = "cpu") -> None:
         place = torch.device(device)
         narrow = mode != "fp32" and (mode == "bf16" or bf16_is_fast(place))
         self.mode = "bf16" if narrow else "fp32"
         self.summary = f"torch {torch.__version__}, eager, {self.mode} on {describe(place)}"
         if self.mode != mode:
             self.summary += f" ({mode} was asked for: only the compiled core has it)"
-        self._memory = Memory(place, torch.bfloat16 if narrow else torch.float32, observe)
+        self._memory = Memory(place, torch.bfloat16 if narrow else torch.float32)
 
     @property
     def ops(self) -> TorchOps:
         return TorchOps(self._memory)
-
-    @property
-    def linears(self) -> Mapping[str, Matrix]:
-        """The packed matrices by name, the embedding's included. Not to be changed."""
-        return self._memory.linears
 
     def allocate(self, shape: CacheShape) -> None:
         self._memory.cache = torch.zeros(

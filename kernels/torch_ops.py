@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 
-from .ops import Activation, AttentionSpec, Gate, Ops, Stored
+from .ops import AttentionSpec, Gate, Linear, Ops, Stored
 from .torch_attention import StepTensors, paged_attention, rotate
-
-Observer = Callable[[str, torch.Tensor], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """A packed linear or table: y = x weight^T + bias."""
 
-    name: str
     weight: torch.Tensor  # [N, K]
     bias: torch.Tensor | None = None  # [N]
 
 
 @dataclass(slots=True)
 class Memory:
-    """What outlives a step: the place, the rope tables, the packed matrices by name, and the cache."""
+    """What outlives a step: the place, the rope tables and the cache."""
 
     device: torch.device
     dtype: torch.dtype
-    observe: Observer | None = None
     ropes: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)  # cos, sin: [positions, D / 2]
-    linears: dict[str, Matrix] = field(default_factory=dict)
     cache: torch.Tensor | None = None  # [layers, 2 (k, v), pages, page_size, Hkv, D]
 
 
@@ -52,7 +47,7 @@ class TorchOps(Ops):
     def vector(self, values: torch.Tensor) -> torch.Tensor:
         return values.to(self._memory.device, torch.float32)
 
-    def linear(self, parts: Sequence[Stored], bias: Sequence[torch.Tensor] | None = None, *, name: str) -> Matrix:
+    def linear(self, parts: Sequence[Stored], bias: Sequence[torch.Tensor] | None = None, *, name: str) -> Linear:
         width = parts[0].shape[1]
         stacked = torch.empty(
             (sum(part.shape[0] for part in parts), width), dtype=self._memory.dtype, device=self._memory.device
@@ -62,22 +57,18 @@ class TorchOps(Ops):
             stacked[row : row + part.shape[0]] = part.dense()
             row += part.shape[0]
         joined = None if bias is None else torch.cat(list(bias)).to(stacked)
-        return self._register(Matrix(name, stacked, joined))
+        return Matrix(stacked, joined)
 
-    def embedding(self, table: Stored) -> Matrix:
-        return self._register(Matrix("embedding", table.dense().to(self._memory.device, self._memory.dtype)))
+    def embedding(self, table: Stored) -> Linear:
+        return Matrix(table.dense().to(self._memory.device, self._memory.dtype))
 
     def rope_table(self, cos: torch.Tensor, sin: torch.Tensor) -> int:
         self._memory.ropes.append((cos.to(self._memory.device), sin.to(self._memory.device)))
         return len(self._memory.ropes) - 1
 
-    def _register(self, matrix: Matrix) -> Matrix:
-        self._memory.linears[matrix.name] = matrix
-        return matrix
-
     # -- the forward pass -----------------------------------------------------------------------------------------
 
-    def embed(self, table: Matrix, scale: float = 1.0) -> torch.Tensor:
+    def embed(self, table: Linear, scale: float = 1.0) -> torch.Tensor:
         rows = F.embedding(self._now.tokens, table.weight)  # [T, width]
         # as transformers does it, the scale is rounded to the type of the activations before it multiplies
         return rows if scale == 1.0 else rows * torch.tensor(scale, dtype=rows.dtype, device=rows.device)
@@ -86,9 +77,7 @@ class TorchOps(Ops):
         wide = x.float()
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight).to(x.dtype)
 
-    def matmul(self, x: torch.Tensor, weight: Matrix, residual: torch.Tensor | None = None) -> torch.Tensor:
-        if self._memory.observe is not None:
-            self._memory.observe(weight.name, x)
+    def matmul(self, x: torch.Tensor, weight: Linear, residual: torch.Tensor | None = None) -> torch.Tensor:
         product = F.linear(x, weight.weight, weight.bias)  # [rows, N]
         return product if residual is None else residual + product
 
@@ -118,5 +107,5 @@ class TorchOps(Ops):
     def select(self, x: torch.Tensor) -> torch.Tensor:
         return x.index_select(0, self._now.logit_rows)
 
-    def softcap(self, x: Activation, cap: float) -> torch.Tensor:
+    def softcap(self, x: torch.Tensor, cap: float) -> torch.Tensor:
         return torch.tanh(x / cap) * cap
