@@ -1,0 +1,86 @@
+// The product of a 4-bit matrix, read in the file's own blocks of 32 (w = d q + m), with activations in the same blocks.
+//
+// Layout: [N / 16][K / 32][320 bytes]; a block of 16 columns is 4 groups of [16 columns][4 bytes], whose byte t holds
+// elements 4 i + t (low nibble) and 16 + 4 i + t (high nibble), then 16 halves d and 16 halves m. So 5 bits a weight.
+// One block adds d s (q . a) + m (s sum a), where a are the activation's bytes and s their scale.
+#pragma once
+
+#include "gemm.h"
+#include "gemm_lanes.h"
+#include "gemm_rows.h"
+#include "gemm_tile.h"
+
+namespace ramify {
+
+constexpr int kQ4Columns = 16;
+constexpr size_t kQ4Nibbles = 256;  // bytes of a block before its scales
+constexpr size_t kQ4Block = kQ4Nibbles + 4 * kQ4Columns;
+constexpr int kQ4Rows = kLanes == 16 ? 8 : 4;
+
+// `weights` points at the first block of 16 columns, `part` is the first of its columns computed here.
+template <int Rows>
+void q4_tile(const Matrix& matrix, const Tile& tile, int part, const Output& output, int row) {
+  Floats result[Rows];
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r) result[r] = Floats{};
+  const float* sums = reinterpret_cast<const float*>(tile.sums);
+  const char* weights = tile.weights;
+  for (int block = 0; block < tile.groups; ++block) {
+    Ints low[4], high[4], dot[Rows];
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) dot[r] = Ints{};
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const Ints both = load<Ints>(weights + 64 * i + 4 * part);
+      low[i] = both & 0x0f0f0f0f;
+      high[i] = (Ints)((Words)both >> 4) & 0x0f0f0f0f;
+#pragma GCC unroll 8
+      for (int r = 0; r < Rows; ++r) {
+        const char* activations = tile.rows + r * tile.stride + 32 * block + 4 * i;
+        dot[r] = dot_bytes(dot[r], low[i], broadcast(read_int(activations)));
+        dot[r] = dot_bytes(dot[r], high[i], broadcast(read_int(activations + 16)));
+      }
+    }
+    const char* halves = weights + kQ4Nibbles + 2 * part;
+    const Floats d = load_halves(halves), m = load_halves(halves + 2 * kQ4Columns);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      const size_t at = r * tile.groups + block;
+      result[r] = multiply_add(to_floats(dot[r]) * broadcast(tile.scales[at]), d, result[r]);
+      result[r] = multiply_add(m, broadcast(sums[at]), result[r]);
+    }
+    weights += kQ4Block;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r) finish(matrix, result[r], tile.column + part, output, row + r);
+}
+
+template <int Rows = kQ4Rows>
+inline void q4_rows(int rows, const Matrix& matrix, const Tile& tile, int part, const Output& output, int row) {
+  if constexpr (Rows == 0) return;
+  else if (rows == Rows) q4_tile<Rows>(matrix, tile, part, output, row);
+  else q4_rows<Rows - 1>(rows, matrix, tile, part, output, row);
+}
+
+inline void q4_panels(const Matrix& matrix, const Scratch& area, const char* scratch, int rows, int panel0, int panel1,
+                      const Output& output) {
+  const size_t stripe = kQ4Block * area.groups;  // 16 columns
+  const int tiles = (rows + kQ4Rows - 1) / kQ4Rows;
+  for (int column = panel0 * kPanel; column < panel1 * kPanel && column < matrix.n; column += kQ4Columns) {
+    Tile tile{};
+    tile.matrix = &matrix;
+    tile.weights = static_cast<const char*>(matrix.data) + stripe * (column / kQ4Columns);
+    tile.stride = area.stride;
+    tile.groups = area.groups;
+    tile.column = column;
+    for (int t = 0; t < tiles; ++t) {
+      const int first = rows * t / tiles, next = rows * (t + 1) / tiles;
+      tile.rows = scratch + area.stride * first;
+      tile.scales = reinterpret_cast<const float*>(scratch + area.scales) + static_cast<size_t>(area.groups) * first;
+      tile.sums = reinterpret_cast<const int32_t*>(scratch + area.sums) + static_cast<size_t>(area.groups) * first;
+      for (int part = 0; part < kQ4Columns; part += kLanes) q4_rows(next - first, matrix, tile, part, output, first);
+    }
+  }
+}
+
+}  // namespace ramify

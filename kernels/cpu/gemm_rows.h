@@ -1,0 +1,92 @@
+// Activations as the kernels read them: converted or quantized rows in the scratch area, with their scales and sums.
+#pragma once
+
+#include <cmath>
+
+#include "gemm.h"
+#include "gemm_lanes.h"
+
+namespace ramify {
+
+// Where things lie in the scratch area of one product.
+struct Scratch {
+  size_t stride;   // bytes from one row of activations to the next
+  int groups;      // groups of activations in a row: each has a scale and a sum
+  size_t scales;   // offset of float [rows, groups]
+  size_t sums;     // offset of [rows, groups]: int32 -128 * sum (I8), or float scale * sum (Q4)
+  size_t bytes;
+};
+
+inline size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+inline Scratch scratch_layout(const Matrix& matrix, int rows) {
+  const Kind kind = static_cast<Kind>(matrix.kind);
+  const bool quantized = kind == Kind::I8 || kind == Kind::Q4;
+  const size_t element = kind == Kind::F32 ? 4 : kind == Kind::BF16 ? 2 : 1;
+  Scratch area;
+  area.stride = round_up(matrix.k * element, 64);
+  if (area.stride / 64 % 2 == 0) area.stride += 64;  // an odd number of lines: the rows of a tile fall in different sets
+  area.groups = quantized ? (matrix.k + matrix.group - 1) / matrix.group : 0;
+  area.scales = area.stride * rows;
+  area.sums = area.scales + round_up(sizeof(float) * area.groups * rows, 64);
+  area.bytes = area.sums + round_up(sizeof(float) * area.groups * rows, 64);
+  return area;
+}
+
+// One group quantized to signed bytes: returns the scale; `sum` is that of the bytes. A NaN or an infinity among the
+// activations makes the scale NaN, so that it reaches every output of its row, as in floating point.
+inline float quantize_group(const float* x, const float* inverse_smooth, int count, int8_t* bytes, int32_t& sum) {
+  float largest = 0, poison = 0;
+  for (int i = 0; i < count; ++i) {
+    const float value = inverse_smooth != nullptr ? x[i] * inverse_smooth[i] : x[i];
+    const float magnitude = std::fabs(value);
+    largest = magnitude > largest ? magnitude : largest;
+    poison += value * 0.0f;
+  }
+  const float inverse = largest > 0 && poison == 0 ? 127.0f / largest : 0.0f;
+  sum = 0;
+  for (int i = 0; i < count; ++i) {
+    const float value = inverse_smooth != nullptr ? x[i] * inverse_smooth[i] : x[i];
+    const int32_t rounded = poison == 0 ? static_cast<int32_t>(std::nearbyint(value * inverse)) : 0;
+    bytes[i] = static_cast<int8_t>(rounded);
+    sum += rounded;
+  }
+  return largest / 127.0f + poison;
+}
+
+inline void quantize_row(const Matrix& matrix, const Scratch& area, const float* x, int row, char* scratch) {
+  const bool bias_of_weights = static_cast<Kind>(matrix.kind) == Kind::I8;
+  int8_t* bytes = reinterpret_cast<int8_t*>(scratch + area.stride * row);
+  float* scales = reinterpret_cast<float*>(scratch + area.scales) + static_cast<size_t>(area.groups) * row;
+  char* sums = scratch + area.sums + sizeof(float) * area.groups * row;
+  for (int g = 0; g < area.groups; ++g) {
+    const int first = g * matrix.group;
+    const int count = matrix.k - first < matrix.group ? matrix.k - first : matrix.group;
+    int32_t sum;
+    scales[g] = quantize_group(x + first, matrix.inverse_smooth ? matrix.inverse_smooth + first : nullptr, count,
+                               bytes + first, sum);
+    const int32_t correction = -128 * sum;
+    const float scaled = scales[g] * static_cast<float>(sum);
+    if (bias_of_weights) std::memcpy(sums + 4 * g, &correction, 4);
+    else std::memcpy(sums + 4 * g, &scaled, 4);
+  }
+  for (int i = matrix.k; i % 4 != 0; ++i) bytes[i] = 0;
+}
+
+// Convert one row of x into row `row` of the scratch area.
+inline void prepare_row(const Matrix& matrix, const Scratch& area, const float* x, int row, char* scratch) {
+  const Kind kind = static_cast<Kind>(matrix.kind);
+  if (kind == Kind::I8 || kind == Kind::Q4) return quantize_row(matrix, area, x, row, scratch);
+  const float* smooth = matrix.inverse_smooth;
+  if (kind == Kind::F32) {
+    float* out = reinterpret_cast<float*>(scratch + area.stride * row);
+    if (smooth == nullptr) std::memcpy(out, x, sizeof(float) * matrix.k);
+    else for (int i = 0; i < matrix.k; ++i) out[i] = x[i] * smooth[i];
+  } else {
+    uint16_t* out = reinterpret_cast<uint16_t*>(scratch + area.stride * row);
+    for (int i = 0; i < matrix.k; ++i) out[i] = to_bfloat(smooth != nullptr ? x[i] * smooth[i] : x[i]);
+    if (matrix.k % 2 != 0) out[matrix.k] = 0;
+  }
+}
+
+}  // namespace ramify
