@@ -11,12 +11,17 @@ from .request import Request
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One request's share of a step: compute `length` of its tokens from `start`, over its first pages."""
+    """One request's share of a step: compute `length` of its tokens from `start`, over its first pages.
+
+    `pages` is the request's own list, not a copy. While it is the same object from step to step, it has only grown
+    at its end, so what was derived from it can be kept; after a retraction, or when a page was exchanged for an
+    equal one, it is another object.
+    """
 
     request: Request
     start: int  # position of the first token computed
     length: int
-    pages: Sequence[int]  # the page table that covers [0, start + length)
+    pages: Sequence[int]  # the page table; covers at least [0, start + length)
     samples: bool  # the chunk ends at the request's last token: choose the next one
 
     @property
@@ -26,7 +31,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step: which tokens of which requests are computed together."""
+    """One step: which tokens of which requests are computed together. A request has at most one chunk in it."""
 
     step: int
     chunks: tuple[Chunk, ...]

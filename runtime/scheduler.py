@@ -1,0 +1,406 @@
+"""Decides, step by step, which tokens of which requests are computed, and who gets memory. Knows no tensor."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..errors import InvalidRequest, RequestFailed, RequestTooLong
+from .clock import Clock
+from .finish import Finish
+from .lengths import OutputLengths
+from .memory import KVMemory
+from .plan import Chunk, Plan, StepResult
+from .policies import POLICIES, PolicyName, look_up
+from .request import Request, RequestState
+from .waiting import WaitingQueue
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerConfig:
+    """How steps are filled. `patience`: no request is admitted more than so many admissions later than its turn."""
+
+    context: int  # the most tokens a request may have, prompt and output
+    token_budget: int = 512  # the most tokens computed in one step
+    max_running: int = 64
+    policy: PolicyName = "lpm"
+    patience: int = 128
+    window: int = 128  # a policy that compares requests compares this many at the head of the queue
+    expected_quantile: float = 0.8  # of recent output lengths, reserved at admission
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_running <= self.token_budget:
+            raise InvalidRequest(
+                f"max_running is {self.max_running}; it must be between 1 and token_budget ({self.token_budget}),"
+                " so that every running request gets a token in every step"
+            )
+        if min(self.context, self.window) < 1 or self.patience < 0:
+            raise InvalidRequest("context and window must be 1 or more, patience 0 or more")
+        if self.policy not in POLICIES:
+            raise InvalidRequest(f"there is no policy {self.policy!r}; choose from {', '.join(POLICIES)}")
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerStats:
+    """The scheduler's counts: the first block now, the second since the start."""
+
+    waiting: int
+    running: int
+    total_pages: int
+    free_pages: int
+    cached_pages: int
+    in_use_pages: int
+
+    steps: int
+    computed_tokens: int
+    cached_tokens: int  # hits at first admission
+    admissions: int
+    retractions: int
+    finished: int
+    aborted: int
+    failed: int
+
+
+class Scheduler:
+    """Iteration-level scheduling: `plan()`, run it somewhere, `commit(plan, result)`. For one thread at a time.
+
+    A step holds one token for every decoding request, then chunks of the prefills under way, then new requests,
+    until the token budget is full. The most senior running request (by priority, then arrival; see `_admit`) always
+    gets something done, and is never retracted: so everything ends, however small the memory.
+    """
+
+    def __init__(self, memory: KVMemory, config: SchedulerConfig, clock: Clock) -> None:
+        self.memory = memory
+        self.config = config
+        self._clock = clock
+        self._policy = POLICIES[config.policy]()
+        self._waiting = WaitingQueue(self._policy.rank)
+        self._running: list[Request] = []  # the most senior first
+        self._requests: dict[int, Request] = {}  # waiting and running
+        self._lengths = OutputLengths(config.expected_quantile)
+        self._pending: Plan | None = None
+        self._tickets = 0
+        self._departures = 0  # from the queue: admitted, admitted again, aborted
+        self._steps = self._computed_tokens = self._cached_tokens = self._admissions = 0
+        self._retractions = self._finished = self._aborted = self._failed = 0
+
+    # ---- requests in and out
+
+    def add(self, request: Request) -> None:
+        """Queue a request. Raises RequestTooLong if not even one token could follow its prompt, alone."""
+        if request.id in self._requests:
+            raise InvalidRequest(f"request id {request.id} is in use by a request that has not finished")
+        wanted = request.prompt_length + (1 if request.samples else 0)
+        if wanted > self.config.context:
+            raise RequestTooLong(
+                f"request {request.id}: the prompt has {request.prompt_length} tokens and the model's context is"
+                f" {self.config.context}; shorten the prompt to at most {self.config.context - 1} tokens"
+            )
+        # The last token is never computed, so it needs no room.
+        fits = self.memory.total * self.memory.page_size
+        if request.prompt_length > fits:
+            raise RequestTooLong(
+                f"request {request.id}: the prompt has {request.prompt_length} tokens and the KV cache holds {fits};"
+                " shorten the prompt, or give the engine a larger cache"
+            )
+        request.limit = min(request.prompt_length + request.max_new_tokens, self.config.context, fits + 1)
+        request.ticket = self._tickets
+        self._tickets += 1
+        request.deadline = self._departures + len(self._waiting) + self.config.patience
+        request.state = RequestState.WAITING
+        self._requests[request.id] = request
+        self._waiting.add(request)
+
+    def abort(self, request_id: int) -> bool:
+        """End a request now, whatever it is doing; its memory is free at once. False if it is not alive."""
+        request = self._requests.get(request_id)
+        if request is None:
+            return False
+        self._end(request, Finish("abort"))
+        return True
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._requests)
+
+    def stats(self) -> SchedulerStats:
+        memory = self.memory
+        return SchedulerStats(
+            waiting=len(self._waiting),
+            running=len(self._running),
+            total_pages=memory.total,
+            free_pages=memory.free,
+            cached_pages=memory.cached,
+            in_use_pages=memory.in_use,
+            steps=self._steps,
+            computed_tokens=self._computed_tokens,
+            cached_tokens=self._cached_tokens,
+            admissions=self._admissions,
+            retractions=self._retractions,
+            finished=self._finished,
+            aborted=self._aborted,
+            failed=self._failed,
+        )
+
+    # ---- planning
+
+    def plan(self) -> Plan | None:
+        """The next step, or None if nothing is left to do. The plan must be committed before the next is made."""
+        if self._pending is not None:
+            raise AssertionError("the last plan has not been committed")
+        retractions = self._retractions
+        chunks = self._decode_chunks()
+        budget = self.config.token_budget - len(chunks)
+        budget = self._prefill_chunks(chunks, budget)
+        if self._retractions == retractions:
+            self._admit(chunks, budget)
+        else:  # room was short, so nobody comes in; and who was retracted late in planning may have had a chunk
+            chunks = [chunk for chunk in chunks if chunk.request.state is RequestState.RUNNING]
+        if not chunks:
+            assert not self._requests, "requests are left, but none of them can go on"
+            return None
+        self._steps += 1
+        self._pending = Plan(self._steps, tuple(chunks))
+        return self._pending
+
+    def _decode_chunks(self) -> list[Chunk]:
+        """One token for each request that has only its newest left to compute."""
+        chunks: list[Chunk] = []
+        page_size = self.memory.page_size
+        running = self._running
+        index = 0
+        while index < len(running):  # retraction takes from the end
+            request = running[index]
+            index += 1
+            computed = request.computed
+            stop = len(request.tokens)
+            if stop - computed != 1:
+                continue
+            lease = request.lease
+            assert lease is not None
+            if len(lease.pages) * page_size < stop and not self._make_room(request, stop):
+                self._retract(request)
+            else:
+                chunks.append(Chunk(request, computed, 1, lease.pages, True))
+        return chunks
+
+    def _prefill_chunks(self, chunks: list[Chunk], budget: int) -> int:
+        """Go on with the prefills under way, the most senior first; returns what is left of the budget."""
+        index = 0
+        while index < len(self._running) and budget > 0:
+            request = self._running[index]
+            index += 1
+            if len(request.tokens) - request.computed > 1:
+                budget -= self._prefill_chunk(request, chunks, budget)
+        return budget
+
+    def _prefill_chunk(self, request: Request, chunks: list[Chunk], budget: int) -> int:
+        """Add as long a chunk as budget and memory allow; returns its length, which may be 0 unless most senior."""
+        lease = request.lease
+        assert lease is not None
+        memory = self.memory
+        if request is self._running[0]:
+            self._make_room(request, request.computed + 1)
+        within = (len(lease.pages) + memory.room) * memory.page_size - request.computed
+        length = min(len(request.tokens) - request.computed, budget, within)
+        if length <= 0:
+            return 0
+        stop = request.computed + length
+        had_room = memory.extend(lease, stop)
+        assert had_room
+        chunks.append(Chunk(request, request.computed, length, lease.pages, stop == len(request.tokens)))
+        return length
+
+    def _make_room(self, request: Request, tokens: int) -> bool:
+        """Give a running request pages for `tokens` tokens, at the cost of its juniors; False: it is the junior."""
+        lease = request.lease
+        assert lease is not None
+        while not self.memory.extend(lease, tokens):
+            victim = self._running[-1]
+            if victim is not request:
+                self._retract(victim)
+            elif len(self._running) > 1:
+                return False
+            else:  # alone, and `add` saw to it that it fits alone: only pins can be in the way
+                broken = self.memory.break_oldest_pin()
+                assert broken, "a request that fits the memory found no room in it"
+        return True
+
+    def _retract(self, request: Request) -> None:
+        """Back to the queue, to its old place in it; its full pages stay cached for as long as nobody needs them."""
+        self._running.remove(request)
+        self._release(request)
+        request.state = RequestState.WAITING
+        request.retractions += 1
+        self._retractions += 1
+        self._waiting.add(request)
+
+    # ---- admission
+
+    def _admit(self, chunks: list[Chunk], budget: int) -> None:
+        """Let waiting requests in, while there are slots, budget and memory.
+
+        Whoever is past its deadline goes first, and while it cannot go nobody else does: so each request is admitted
+        at most `patience` admissions later than in order of arrival. It also counts as more senior than any priority.
+        """
+        if budget <= 0 or not len(self._waiting) or len(self._running) >= self.config.max_running:
+            return
+        memory = self.memory
+        reserved = sum(map(self._growth, self._running))
+        if self._running and memory.room - reserved <= 0:
+            return
+        computing = _pages_being_computed(chunks, memory.page_size)
+        ordered: Iterator[Request] | None = None
+        while budget > 0 and len(self._waiting) and len(self._running) < self.config.max_running:
+            request = self._waiting.oldest()
+            overdue = request.deadline <= self._departures
+            if not overdue:
+                if ordered is None:
+                    ordered = iter(self._policy.order(self._waiting.first(self.config.window), memory))
+                choice = next((one for one in ordered if one.state is RequestState.WAITING), None)
+                if choice is None:
+                    return
+                request = choice
+            match = look_up(memory, request)
+            page = request.tokens[match.length : match.length + memory.page_size]
+            if (match.node, *page) in computing and match.length + memory.page_size <= request.match_limit:
+                if overdue:
+                    return
+                continue  # a sibling is computing its next page right now: wait for that
+            if self._running and self._need(request) > memory.room - reserved:
+                return
+            self._start(request, overdue)
+            used = self._prefill_chunk(request, chunks, budget)
+            reserved += self._growth(request)
+            if used:
+                budget -= used
+                computing |= _pages_being_computed(chunks[-1:], memory.page_size)
+
+    def _start(self, request: Request, overdue: bool) -> None:
+        self._waiting.remove(request)
+        self._departures += 1
+        self._admissions += 1
+        request.lease = self.memory.claim(request.tokens, request.namespace, request.match_limit)
+        request.computed = len(request.lease.pages) * self.memory.page_size
+        request.state = RequestState.RUNNING
+        request.seniority = (-request.priority, request.ticket) if not overdue else (-(1 << 62), request.ticket)
+        insort(self._running, request, key=lambda running: running.seniority)
+        if request.admitted_at is None:
+            request.admitted_at = self._clock.now()
+            request.cached_tokens = request.computed
+            self._cached_tokens += request.computed
+
+    def _expected_pages(self, request: Request) -> int:
+        """The pages the request is expected to hold in the end."""
+        output = self._lengths.expected(len(request.output), request.limit - request.prompt_length)
+        return self.memory.pages_for(max(request.prompt_length + output - 1, len(request.tokens)))
+
+    def _growth(self, request: Request) -> int:
+        return max(0, self._expected_pages(request) - len(request.pages))
+
+    def _need(self, request: Request) -> int:
+        """By how many pages admitting it would shrink the room, in the end."""
+        match = request.known
+        need = self._expected_pages(request) - match.length // self.memory.page_size
+        node = match.node
+        if match.inside is not None and not match.inside.active:
+            need += (match.length - match.end) // self.memory.page_size
+        while node is not None and not node.active:  # cached pages that would no longer be evictable
+            need += len(node.pages)
+            node = node.parent
+        return need
+
+    # ---- committing
+
+    def commit(self, plan: Plan, result: StepResult) -> Sequence[Request]:
+        """Take over what the step produced; returns the requests that it finished, failed ones included.
+
+        A request that was aborted since `plan()` is passed over. If the run as a whole failed, pass a result with an
+        error for every request of the plan.
+        """
+        if plan is not self._pending:
+            raise AssertionError("this plan is not the one that was made last")
+        self._pending = None
+        ended: list[Request] = []
+        for chunk in plan.chunks:
+            request = chunk.request
+            if request.state is not RequestState.RUNNING:
+                continue
+            finish = self._advance(request, chunk, result)
+            if finish is not None:
+                self._end(request, finish)
+                ended.append(request)
+        self.memory.check_counts()
+        return ended
+
+    def _advance(self, request: Request, chunk: Chunk, result: StepResult) -> Finish | None:
+        error = result.errors.get(request.id)
+        if error is not None:
+            return Finish("error", error)
+        self._computed_tokens += chunk.length
+        request.computed = stop = chunk.start + chunk.length
+        lease = request.lease
+        assert lease is not None
+        if stop // self.memory.page_size > lease.shared:
+            self.memory.publish(lease, request.tokens, stop)
+        if not chunk.samples:
+            return None
+        if not request.samples:
+            return Finish("length")
+        return self._take_tokens(request, result.tokens.get(request.id, ()))
+
+    def _take_tokens(self, request: Request, tokens: Sequence[int]) -> Finish | None:
+        new_tokens = list(tokens[: request.limit - len(request.tokens)])
+        if not new_tokens:
+            return Finish("error", RequestFailed(f"the executor chose no token for request {request.id}"))
+        if not request.output:
+            request.first_token_at = self._clock.now()
+        request.tokens += new_tokens
+        request.output += new_tokens
+        try:
+            finish = request.stopper.accept(request, new_tokens)
+        except Exception as error:  # a callback of this one request
+            return Finish("error", error)
+        if finish is None and len(request.tokens) >= request.limit:
+            return Finish("length")
+        return finish
+
+    def _end(self, request: Request, finish: Finish) -> None:
+        if request.state is RequestState.RUNNING:
+            self._running.remove(request)
+            self._release(request)
+        else:
+            self._waiting.remove(request)
+            self._departures += 1
+        del self._requests[request.id]
+        request.state = RequestState.FINISHED
+        request.finish = finish
+        request.finished_at = self._clock.now()
+        if finish.reason == "abort":
+            self._aborted += 1
+        elif finish.reason == "error":
+            self._failed += 1
+        else:
+            self._finished += 1
+            if request.samples:
+                self._lengths.observe(len(request.output))
+
+    def _release(self, request: Request) -> None:
+        assert request.lease is not None
+        self.memory.release(request.lease)
+        request.lease = None
+        request.computed = 0
+
+
+def _pages_being_computed(chunks: Sequence[Chunk], page_size: int) -> set[tuple[object, ...]]:
+    """For each prefill in the step, where in the tree it has got to and the page it computes next."""
+    pages: set[tuple[object, ...]] = set()
+    for chunk in chunks:
+        lease = chunk.request.lease
+        if lease is not None and (chunk.length > 1 or not chunk.samples):
+            start = lease.shared * page_size
+            page = chunk.request.tokens[start : start + page_size]
+            if len(page) == page_size:
+                pages.add((lease.node, *page))
+    return pages
