@@ -15,7 +15,7 @@ Row = npt.NDArray[np.float32]  # [vocabulary]
 
 def log_softmax(row: Row) -> Row:
     """log p of every token, of a row [vocabulary]; depends on this row alone, to the bit."""
-    shifted = row - row.max()  # [vocabulary]
+    shifted: Row = row - row.max()  # [vocabulary]
     shifted -= np.float32(np.log(np.exp(shifted).sum(dtype=np.float32)))
     return shifted
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -129,9 +130,13 @@ def optional_integer(name: str, value: object, low: int, high: int) -> int | Non
 
 def number(name: str, value: object, low: float, high: float) -> float:
     """The value as a float within [low, high]; NaN is in no range, and booleans are not numbers."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
+    converted = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # an integer beyond any float
+            converted = float(value)
+    if not low <= converted <= high:
         raise InvalidRequest(f"{name}={shown(value)} is not allowed: give a number from {low:g} to {high:g}.")
-    return float(value)
+    return converted
 
 
 def text(name: str, value: object, longest: int) -> str:
@@ -170,7 +175,7 @@ def stop_strings(value: object) -> tuple[str, ...]:
 
 def stop_tokens(value: object) -> tuple[int, ...]:
     """Token ids as a tuple without repetitions."""
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable) or not hasattr(value, "__len__"):
+    if not isinstance(value, Collection) or isinstance(value, (str, bytes, Mapping)):
         raise InvalidRequest(f"stop_token_ids={shown(value)} is not allowed: give a list of token ids.")
     if len(value) > MAX_STOP_TOKENS:
         raise InvalidRequest(f"stop_token_ids holds {len(value):,} ids: give at most {MAX_STOP_TOKENS:,}.")

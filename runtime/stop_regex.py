@@ -93,7 +93,8 @@ class StopRegex:
             _, added, removed, inner = argument
             return self._sequence(inner, then, (flags | added) & ~removed)
         if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
-            return self._repeat(*argument, then, flags)
+            least, most, inner = argument
+            return self._repeat(least, most, inner, then, flags)
         raise InvalidRequest(
             f"stop_regex uses {str(kind).lower()}, which a stream cannot be searched for: "
             "anchors, look-around, back-references and atomic groups are not allowed."

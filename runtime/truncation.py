@@ -17,7 +17,10 @@ Ids = npt.NDArray[np.int64]
 
 _MASK = 2**64 - 1
 _BLOCK = 256  # a full draw finds the block first, then the token in it
-_WIDTHS = (4.0, 8.0, 16.0, 32.0, math.inf)  # how far below the best logit candidates are looked for, in turn
+_WIDTHS = (4.0, 8.0, 16.0, math.inf)  # how far below the best logit the top k are looked for, in turn
+_NEAR = np.float32(math.exp(-8.0))  # lighter tokens are looked at only when the others do not make up the mass
+_SORTED = 512  # more tokens than this are binned before they are sorted
+_BINS = 2_048
 
 
 def uniform(seed: int, position: int) -> float:
@@ -35,24 +38,63 @@ def _mix(word: int) -> int:
 def draw(row: Row, best: int, noise: float, temperature: float, top_k: int, top_p: float, min_p: float) -> int:
     """The token that `noise` in [0, 1) picks; `best` is the row's (finite) argmax."""
     if not 0 < top_k < len(row) and top_p >= 1.0 and min_p <= 0.0:
-        return _draw_any(weights(row, best, temperature), noise)
+        return _draw_any(_weights(row, best, temperature), noise)
     ids, kept = truncate(row, best, temperature, top_k, top_p, min_p)
-    order = np.argsort(ids)
-    cumulative = np.cumsum(kept[order])
+    cumulative = kept.cumsum()
     place = int(cumulative.searchsorted(noise * cumulative[-1], side="right"))
-    return int(ids[order[min(place, len(ids) - 1)]])
+    return int(ids[min(place, len(ids) - 1)])
 
 
-def weights(row: Row, best: int, temperature: float) -> Row:
+def truncate(
+    row: Row, best: int, temperature: float, top_k: int, top_p: float, min_p: float
+) -> tuple[Ids, npt.NDArray[np.float64]]:
+    """The kept token ids, ascending, and their weights relative to the best one's.
+
+    top_p keeps the fewest tokens that reach that share of the mass top_k left; min_p is a share of the best's weight.
+    Among equals the smaller ids are kept.
+    """
+    if 0 < top_k < len(row):
+        ids = _top(row, best, top_k)
+        kept = np.exp((row[ids].astype(np.float64) - float(row[best])) / temperature)
+        need = top_p * float(kept.sum())
+    elif top_p < 1.0:
+        every = _weights(row, best, temperature)  # [vocabulary]
+        need = top_p * float(every.sum(dtype=np.float64))
+        ids = np.flatnonzero(every >= _NEAR)
+        if float(every[ids].sum(dtype=np.float64)) < need:
+            ids = np.flatnonzero(every)
+        kept = every[ids].astype(np.float64)
+    else:  # min_p alone: nothing much further below the best can pass, and no other mass need be known
+        ids = _within(row, best, (1e-3 - math.log(min_p)) * temperature)
+        kept = np.exp((row[ids].astype(np.float64) - float(row[best])) / temperature)
+        need = math.inf
+    if top_p < 1.0:
+        heavy = _heaviest(row[ids], kept, need)
+        ids, kept = ids[heavy], kept[heavy]
+    if min_p > 0.0:
+        enough = kept >= min_p
+        ids, kept = ids[enough], kept[enough]
+    return ids, kept
+
+
+def best_first(row: Row, count: int) -> Ids:
+    """The ids of the `count` largest finite values of the row, best first, smaller ids first among equals."""
+    ids = _top(row, int(row.argmax()), count)
+    return ids[np.argsort(-row[ids], kind="stable")]
+
+
+def _weights(row: Row, best: int, temperature: float) -> Row:
     """exp((logit - best logit) / temperature) of the whole row [vocabulary]: the best one weighs 1."""
     scaled = row - row[best]
     if temperature != 1.0:
         with np.errstate(over="ignore"):  # -inf is right
             scaled *= np.float32(1.0 / temperature)
-    return np.exp(scaled, out=scaled)
+    np.exp(scaled, out=scaled)
+    return scaled
 
 
 def _draw_any(weight: Row, noise: float) -> int:
+    """Inverts the cumulative sum over all tokens: first that of blocks, then that of the tokens in one block."""
     blocks = np.add.reduceat(weight, np.arange(0, len(weight), _BLOCK)).cumsum(dtype=np.float64)  # [blocks]
     target = noise * blocks[-1]
     block = min(int(blocks.searchsorted(target, side="right")), len(blocks) - 1)
@@ -64,47 +106,39 @@ def _draw_any(weight: Row, noise: float) -> int:
     return block * _BLOCK + place
 
 
-def truncate(
-    row: Row, best: int, temperature: float, top_k: int, top_p: float, min_p: float
-) -> tuple[Ids, npt.NDArray[np.float64]]:
-    """The kept token ids, best first (smaller ids first among equals), and their weights relative to the best.
-
-    top_p keeps the fewest tokens that reach that share of the mass top_k left; min_p is a share of the best's weight.
-    """
-    limited = 0 < top_k < len(row)
-    need = top_p * float(weights(row, best, temperature).sum(dtype=np.float64)) if top_p < 1.0 and not limited else None
-    floor = math.inf  # nothing further below the best can pass min_p, and its mass need not be known
-    if min_p > 0.0 and (top_p >= 1.0 or not limited):
-        floor = 1e-3 - math.log(min_p)
-    for width in _WIDTHS if limited or need is not None else (floor,):
-        reach = min(width, floor)
-        ids = _within(row, best, reach * temperature)
-        kept = np.exp((row[ids].astype(np.float64) - float(row[best])) / temperature)
-        if reach == floor or (len(ids) >= top_k if need is None else float(kept.sum()) >= need):
-            break
-    order = np.argsort(-row[ids], kind="stable")  # the ids ascend, so equals stay in the order of their ids
-    ids, kept = ids[order], kept[order]
-    if limited:
-        ids, kept = ids[:top_k], kept[:top_k]
-    if top_p < 1.0:
-        cumulative = kept.cumsum()
-        share = need if need is not None else top_p * float(cumulative[-1])
-        count = int(cumulative.searchsorted(share)) + 1
-        ids, kept = ids[:count], kept[:count]
-    if min_p > 0.0:
-        enough = kept >= min_p
-        ids, kept = ids[enough], kept[enough]
-    return ids, kept
-
-
-def best_first(row: Row, count: int) -> Ids:
-    """The ids of the `count` largest finite values of the row, best first, smaller ids first among equals."""
-    best = int(row.argmax())
+def _top(row: Row, best: int, count: int) -> Ids:
+    """Ascending ids of the `count` largest finite values, smaller ids among equals."""
     for width in _WIDTHS:
         ids = _within(row, best, width)
         if len(ids) >= count:
             break
-    return ids[np.argsort(-row[ids], kind="stable")[:count]]
+    surplus = len(ids) - count
+    if surplus <= 0:
+        return ids
+    values = row[ids]
+    last = np.partition(values, surplus)[surplus]
+    chosen = values > last
+    chosen[np.flatnonzero(values == last)[: count - np.count_nonzero(chosen)]] = True
+    return ids[chosen]
+
+
+def _heaviest(values: Row, kept: npt.NDArray[np.float64], need: float) -> npt.NDArray[np.bool_]:
+    """Which of the tokens make up the smallest set whose weights reach `need`: larger values first, then smaller ids.
+
+    Many tokens are first put into bins by value, so that only the bin where the limit falls is sorted.
+    """
+    if len(values) > _SORTED and (span := float(values.max() - values.min())) > 0.0:
+        bins = ((values.max() - values) * np.float32(_BINS / span)).astype(np.int64)
+        cumulative = np.bincount(bins, weights=kept).cumsum()
+        limit = int(cumulative.searchsorted(need))
+        chosen: npt.NDArray[np.bool_] = bins < limit
+        inside = np.flatnonzero(bins == limit)
+        need -= float(cumulative[limit - 1]) if limit else 0.0
+    else:
+        chosen, inside = np.zeros(len(values), np.bool_), np.arange(len(values))
+    order = inside[np.argsort(-values[inside], kind="stable")]
+    chosen[order[: int(kept[order].cumsum().searchsorted(need)) + 1]] = True
+    return chosen
 
 
 def _within(row: Row, best: int, distance: float) -> Ids:
