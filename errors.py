@@ -3,8 +3,8 @@
 RamifyError
 ├── InvalidRequest        the call cannot be served as written (also a ValueError)
 │   └── RequestTooLong    it can never fit the context or the cache
-├── RequestAborted        somebody cancelled it
 ├── RequestFailed         something broke while serving this request, and only this request
+├── BatchFailed           some requests of a batch failed; it holds the results of all
 ├── ModelError            the model cannot be used
 │   ├── ModelNotFound     no such model, or it is not here and cannot be fetched
 │   ├── BrokenModelFile   a truncated, mislabelled or hostile weight, config or tokenizer file
@@ -15,6 +15,9 @@ A message says what was wrong, where, and what to do about it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class RamifyError(Exception):
@@ -29,12 +32,16 @@ class RequestTooLong(InvalidRequest):
     """The request can never fit the model's context or the KV cache, even alone."""
 
 
-class RequestAborted(RamifyError):
-    """The request was cancelled before it finished."""
-
-
 class RequestFailed(RamifyError):
     """Something broke while this one request was served; the cause is chained, other requests go on."""
+
+
+class BatchFailed(RamifyError):
+    """Some requests of a batch failed; `generations` holds every result, those that failed with their errors."""
+
+    def __init__(self, message: str, generations: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.generations = tuple(generations)
 
 
 class ModelError(RamifyError):

@@ -1,1 +1,1 @@
-""""""
+"""The engine: requests, scheduler, KV memory, models, weights, sampling."""

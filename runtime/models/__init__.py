@@ -1,1 +1,1 @@
-""""""
+"""Model architectures, each written once in the vocabulary of kernels/ops.py."""

@@ -1,0 +1,398 @@
+"""The engine: a model, its KV memory and its loop behind one object that any thread may use."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from ..errors import BatchFailed, InvalidRequest
+from .chat import render_chat
+from .clock import SystemClock
+from .executor import ModelExecutor
+from .loading import LoadedModel, load_model
+from .loop import EngineLoop, failure
+from .memory import KVMemory
+from .options import EngineOptions
+from .params import SamplingParams
+from .progress import bar
+from .results import Delta, Generation, Score
+from .sampler import Sampler
+from .scheduler import Scheduler, SchedulerConfig
+from .stats import EngineStats
+from .stream import Stream
+from .ticket import Ticket
+
+Prompt = str | Sequence[int]
+"""Text, or token ids. Text gets the model's beginning-of-text token; special tokens written in it stay text."""
+Errors = Literal["raise", "return"]
+
+
+class Engine:
+    """Runs one model. `generate` and `score` block, `stream` iterates, each with an async twin.
+
+        engine = Engine()                      # the embedded SmolLM2-135M-Instruct
+        engine.generate("The capital of France is", max_tokens=8, temperature=0).text
+
+    `model` is "smollm2", a Hugging Face directory, a .gguf file, or a hub id. Options are EngineOptions' fields.
+    All methods may be called from any thread. An error stays inside its request. Close the engine, or use `with`.
+    """
+
+    def __init__(self, model: str | Path = "smollm2", **options: Any) -> None:
+        self.options = EngineOptions.of(options)
+        self._model: LoadedModel = load_model(model, self.options)
+        self.tokenizer = self._model.tokenizer
+        self.config = self._model.config
+        memory = KVMemory(self._model.pages, self.options.page_size, self.options.eviction)
+        self._clock = SystemClock()
+        scheduler = Scheduler(
+            memory,
+            SchedulerConfig(
+                context=self._model.context_length,
+                token_budget=self.options.step_tokens,
+                max_running=self.options.max_running,
+                policy=self.options.policy,
+            ),
+            self._clock,
+        )
+        self._sampler = Sampler(self.config.vocab_size, self._spell, self.tokenizer.eos_ids)
+        executor = ModelExecutor(self._model.run, self._sampler, self.options.page_size)
+        self._loop = EngineLoop(scheduler, executor)
+        self._ids = itertools.count(1)
+        self._finalizer = weakref.finalize(self, self._loop.close)
+
+    def __repr__(self) -> str:
+        return f"<ramify.Engine {self._model.summary}>"
+
+    # -- text ------------------------------------------------------------------------------------------------------
+
+    @overload
+    def generate(
+        self, prompts: str, params: SamplingParams | None = ..., *, errors: Errors = ..., **sampling: Any
+    ) -> Generation: ...
+    @overload
+    def generate(
+        self,
+        prompts: Sequence[int] | Sequence[str] | Sequence[Sequence[int]],
+        params: SamplingParams | Sequence[SamplingParams] | None = ...,
+        *,
+        errors: Errors = ...,
+        **sampling: Any,
+    ) -> Any: ...
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        errors: Errors = "raise",
+        **sampling: Any,
+    ) -> Any:
+        """Continue one prompt, or many at once; blocks until all have ended.
+
+        One prompt gives a Generation (a list of them when n > 1), many give a list in their order. `params`, or
+        keyword arguments with SamplingParams' names, say how; a list of params has one for each prompt. When some
+        requests of many fail, the others are finished first; then BatchFailed is raised, which holds all results
+        (errors="return": a failed one is a Generation with its error and finish_reason "error").
+        """
+        single = _is_one(prompts)
+        batches = self._start([prompts] if single else list(prompts), params, sampling)
+        streams = list(itertools.chain.from_iterable(batches))
+        self._collect(streams)
+        return _arrange(batches, single, errors)
+
+    async def agenerate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        errors: Errors = "raise",
+        **sampling: Any,
+    ) -> Any:
+        """`generate` for asyncio: cancelling the task aborts its requests."""
+        single = _is_one(prompts)
+        batches = self._start([prompts] if single else list(prompts), params, sampling)
+        streams = list(itertools.chain.from_iterable(batches))
+        await asyncio.gather(*streams, return_exceptions=True)
+        return _arrange(batches, single, errors)
+
+    def stream(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        on_delta: Callable[[Delta], object] | None = None,
+        **sampling: Any,
+    ) -> Stream:
+        """Start one request and return its Stream at once: iterate it (`for` or `async for`), or take its result.
+
+        `on_delta` is called on the engine's thread with each delta: keep it short; what it raises fails this request.
+        """
+        resolved = _params(params, sampling)
+        if resolved.n != 1:
+            raise InvalidRequest(
+                f"n={resolved.n}: a stream is one answer; call stream() n times, they share the prompt"
+            )
+        return self._start([prompt], resolved, {}, on_delta=on_delta, deltas=True)[0][0]
+
+    def extend(self, before: Generation | Stream, addition: Prompt, **sampling: Any) -> Stream:
+        """Go on from a finished answer: its tokens, then `addition` (text or ids), then new ones.
+
+        Nothing is sent or computed again while the answer's KV is cached. Where added text meets the answer, the
+        last token is encoded together with it, so that the ids are those of the whole text.
+        """
+        generation = before.result() if isinstance(before, Stream) else before
+        tokens = [*generation.prompt_token_ids, *generation.token_ids]
+        return self.stream(
+            self.tokenizer.append(tokens, addition) if isinstance(addition, str) else [*tokens, *addition], **sampling
+        )
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Token ids of a conversation in the model's own chat format, ready to be answered.
+
+        What users write stays text: control tokens in a message's content do not act.
+        """
+        return render_chat(self.tokenizer, messages)
+
+    # -- numbers ---------------------------------------------------------------------------------------------------
+
+    @overload
+    def score(
+        self, prompt: str | Sequence[int], continuations: Sequence[str] | Sequence[Sequence[int]]
+    ) -> list[Score]: ...
+    @overload
+    def score(self, prompt: Sequence[str], continuations: Sequence[Sequence[Prompt]]) -> list[list[Score]]: ...
+    def score(self, prompt: Any, continuations: Any) -> Any:
+        """Log-probabilities of many continuations of one prompt, in one batch over one shared prefix.
+
+        A list of prompts takes a list of continuations for each, and all are scored together. A text continuation is
+        encoded with its prompt, and scored from the first token where the two differ from the prompt alone.
+        """
+        single = _is_one(prompt)
+        prompts = [prompt] if single else list(prompt)
+        groups = [continuations] if single else list(continuations)
+        if len(prompts) != len(groups):
+            raise InvalidRequest(
+                f"{len(prompts)} prompts with {len(groups)} lists of continuations: give one list each"
+            )
+        plans = [self._score_plan(one, group) for one, group in zip(prompts, groups, strict=True)]
+        flat = list(itertools.chain.from_iterable(plans))
+        tickets = [
+            self._ticket(
+                tokens,
+                SamplingParams(max_tokens=0, prompt_logprobs=0, prompt_logprobs_start=start),
+                wants_distribution=False,
+            )
+            for tokens, start in flat
+        ]
+        self._loop.submit(tickets)
+        streams = self._collect([ticket.stream for ticket in tickets])
+        scores = iter([_score(stream.result(), start) for stream, (_, start) in zip(streams, flat, strict=True)])
+        nested = [[next(scores) for _ in plan] for plan in plans]
+        return nested[0] if single else nested
+
+    async def ascore(self, prompt: Any, continuations: Any) -> Any:
+        """`score` for asyncio."""
+        return await asyncio.to_thread(self.score, prompt, continuations)
+
+    def _score_plan(self, prompt: Prompt, continuations: Sequence[Prompt]) -> list[tuple[list[int], int]]:
+        """For each continuation: all the tokens, and the position of the first one to score."""
+        if isinstance(continuations, str) or not continuations:
+            raise InvalidRequest("continuations: expected a list of at least one text or list of token ids")
+        prefix = self._encode(prompt)
+        plans = []
+        for index, continuation in enumerate(continuations):
+            if isinstance(continuation, str) and isinstance(prompt, str):
+                tokens = self._encode(prompt + continuation)
+            else:
+                tokens = [*prefix, *self._encode_bare(continuation)]
+            start = next(
+                (i for i, pair in enumerate(zip(prefix, tokens, strict=False)) if pair[0] != pair[1]), len(prefix)
+            )
+            start = max(1, min(start, len(prefix)))
+            if start >= len(tokens):
+                raise InvalidRequest(f"continuations[{index}] is empty: there is nothing to score")
+            plans.append((tokens, start))
+        return plans
+
+    # -- control ---------------------------------------------------------------------------------------------------
+
+    def abort(self, stream: Stream) -> None:
+        """Stop one request (the same as stream.abort()): what it holds is freed within a step."""
+        stream.abort()
+
+    def stats(self) -> EngineStats:
+        """What the engine has done and holds now."""
+        return self._loop.stats(self._model.summary)
+
+    def flush_cache(self) -> int:
+        """Forget every cached prefix that no running request uses; returns the number of pages freed."""
+        return self._loop.call(self._loop.scheduler.memory.flush).result()
+
+    def check(self) -> None:
+        """Verify the books of the KV memory in full; raises if a page is lost or counted twice (a defect of ours)."""
+        self._loop.call(self._loop.scheduler.memory.check).result()
+
+    def close(self) -> None:
+        """Stop and give the memory back. Requests in flight end with EngineClosed. May be called more than once."""
+        self._finalizer()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- making requests -------------------------------------------------------------------------------------------
+
+    def _start(
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None,
+        sampling: Mapping[str, Any],
+        on_delta: Callable[[Delta], object] | None = None,
+        deltas: bool = False,
+    ) -> list[list[Stream]]:
+        """Submit everything at once; a prompt that cannot be encoded is an error of its own stream only."""
+        if params is None or isinstance(params, SamplingParams):
+            every = [_params(params, sampling)] * len(prompts)
+        else:
+            every = [_params(one, sampling) for one in params]
+            if len(every) != len(prompts):
+                raise InvalidRequest(f"{len(prompts)} prompts with {len(every)} params: give one, or one for each")
+        streams: list[list[Stream]] = []
+        tickets: list[Ticket] = []
+        for prompt, one in zip(prompts, every, strict=True):
+            try:
+                tokens = self._encode(prompt)
+                made = [self._ticket(tokens, one, index, on_delta=on_delta, deltas=deltas) for index in range(one.n)]
+            except Exception as error:
+                stream = Stream(lambda: None)
+                stream.close(failure(error))
+                streams.append([stream])
+                continue
+            tickets += made
+            streams.append([ticket.stream for ticket in made])
+        self._loop.submit(tickets)
+        return streams
+
+    def _ticket(
+        self,
+        tokens: list[int],
+        params: SamplingParams,
+        index: int = 0,
+        *,
+        on_delta: Callable[[Delta], object] | None = None,
+        deltas: bool = False,
+        wants_distribution: bool = True,
+    ) -> Ticket:
+        request_id = next(self._ids)
+        loop = self._loop  # not self: a stream must not keep the engine alive
+        return Ticket.open(
+            request_id=request_id,
+            tokens=tokens,
+            params=params,
+            index=index,
+            namespace=params.cache_salt if self.options.prefix_cache else ("private", request_id),
+            context_length=self._model.context_length,
+            tokenizer=self.tokenizer,
+            sampler=self._sampler,
+            clock=self._clock,
+            stream=Stream(lambda: loop.abort(request_id), on_delta),
+            deltas=deltas,
+            wants_distribution=wants_distribution,
+        )
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, str):
+            tokens = self.tokenizer.encode(prompt)
+            if not tokens:
+                raise InvalidRequest(
+                    "the prompt is empty, and this model has no beginning-of-text token: give some text"
+                )
+            return tokens
+        return self._encode_bare(prompt)
+
+    def _encode_bare(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt, add_special_tokens=False)
+        if not isinstance(prompt, Sequence) or not prompt:
+            raise InvalidRequest(
+                f"a prompt is text or a list of token ids, at least one; got {type(prompt).__name__} {prompt!r:.60}"
+            )
+        size = self.config.vocab_size
+        for position, token in enumerate(prompt):
+            if type(token) is not int or not 0 <= token < size:
+                raise InvalidRequest(
+                    f"prompt token {position} is {token!r:.40}: expected an integer from 0 to {size - 1}"
+                )
+        return list(prompt)
+
+    def _spell(self, token: int) -> str:
+        return self.tokenizer.token_bytes(token).decode("utf-8", errors="replace")
+
+    def _collect(self, streams: list[Stream]) -> list[Stream]:
+        """Wait for all; when the wait is interrupted (Ctrl-C), abort them all."""
+        try:
+            with bar("generating", len(streams), self.options.progress if len(streams) > 32 else False) as tick:
+                for stream in streams:
+                    stream.wait()
+                    tick(1)
+        except BaseException:
+            for stream in streams:
+                stream.abort()
+            raise
+        return streams
+
+
+def _is_one(prompts: Any) -> bool:
+    """One prompt: a text, or a list of token ids."""
+    return isinstance(prompts, str) or (
+        isinstance(prompts, Sequence) and len(prompts) > 0 and not isinstance(prompts[0], str | Sequence)
+    )
+
+
+def _params(params: SamplingParams | None, sampling: Mapping[str, Any]) -> SamplingParams:
+    if params is not None and not isinstance(params, SamplingParams):
+        raise InvalidRequest(f"params: expected SamplingParams, got {type(params).__name__}")
+    if not sampling:
+        return params or SamplingParams()
+    try:
+        return params.replace(**sampling) if params is not None else SamplingParams(**sampling)
+    except TypeError as error:
+        known = ", ".join(SamplingParams.__slots__)
+        raise InvalidRequest(f"unknown sampling parameter ({error}); the known ones are {known}") from None
+
+
+def _score(generation: Generation, start: int) -> Score:
+    entries = generation.prompt_logprobs or ()
+    return Score(
+        token_ids=generation.prompt_token_ids[start:],
+        logprobs=tuple(entry.chosen.logprob for entry in entries if entry is not None),
+        text="".join(entry.chosen.text for entry in entries if entry is not None),
+    )
+
+
+def _arrange(batches: list[list[Stream]], single: bool, errors: Errors) -> Any:
+    """The finished streams' results in the shape of the question, or the error that it has earned."""
+    failed = [stream.error for stream in itertools.chain.from_iterable(batches) if stream.error is not None]
+    if failed and errors == "raise" and single and len(batches[0]) == 1:
+        raise failed[0]
+    results = [[_outcome(stream) for stream in batch] for batch in batches]
+    if failed and errors == "raise":
+        everything = [one for batch in results for one in batch]
+        raise BatchFailed(
+            f"{len(failed)} of {len(everything)} requests failed, the others are in this error's `generations`; "
+            f"the first: {failed[0]}",
+            everything,
+        ) from failed[0]
+    flat = [batch if len(batch) > 1 else batch[0] for batch in results]
+    return flat[0] if single else flat
+
+
+def _outcome(stream: Stream) -> Generation:
+    if stream.error is None:
+        return stream.result()
+    return Generation(text="", token_ids=(), finish_reason="error", error=stream.error)

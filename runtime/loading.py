@@ -1,0 +1,119 @@
+"""From a model's name to a function that runs steps: files, tokenizer, packed weights and the memory of the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from ..errors import InvalidRequest
+from ..kernels import compute
+from ..kernels.ops import CacheShape, Compute, Step
+from .models.registry import load
+from .options import EngineOptions
+from .progress import bar
+from .tokenizer import Tokenizer
+from .weights.checkpoint import open_checkpoint
+from .weights.config import ModelConfig
+from .weights.locate import locate
+
+CACHE_SHARE = 0.25  # of the memory that is free, at most, when cache_tokens is not given
+CACHE_TOKENS = 131_072  # and at most so many tokens
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to run steps over its cache."""
+
+    name: str
+    config: ModelConfig
+    tokenizer: Tokenizer
+    compute: Compute
+    run: Callable[[Step], torch.Tensor]  # fp32 logits [R, vocabulary], valid until the next step
+    pages: int
+    context_length: int
+    seconds: float
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        return f"{self.name}: {self.compute.summary}; {self.pages} pages of KV; loaded in {self.seconds:.1f} s"
+
+
+def load_model(model: str | Path, options: EngineOptions) -> LoadedModel:
+    """Find, open, pack. Raises ModelNotFound, BrokenModelFile, UnsupportedModel, or InvalidRequest for the options."""
+    started = perf_counter()
+    files = locate(model, progress=options.progress is not False)
+    checkpoint = open_checkpoint(files)
+    tokenizer = Tokenizer.of(checkpoint)
+    context_length = _context_length(checkpoint.config, options)
+    config = dataclasses.replace(checkpoint.config, context_length=context_length)
+    place = compute(options.device, options.mode, threads=options.threads)
+    if place.wants_smoothing:
+        place.smooth(_smoothing(files, checkpoint, tokenizer, options))
+    with bar(f"loading {files.name}", config.layers, options.progress, unit="layer") as tick:
+        done = 0
+
+        def progress(now: int, total: int | None) -> None:
+            nonlocal done
+            tick(now - done)
+            done = now
+
+        forward = load(config, checkpoint.weights, place.ops, progress)
+    shape = _cache_shape(config, place, options)
+    place.allocate(shape)
+    return LoadedModel(
+        name=files.name,
+        config=config,
+        tokenizer=tokenizer,
+        compute=place,
+        run=place.compile(forward),
+        pages=shape.pages,
+        context_length=context_length,
+        seconds=perf_counter() - started,
+    )
+
+
+def _context_length(config: ModelConfig, options: EngineOptions) -> int:
+    if options.context_length is None:
+        return config.context_length
+    if options.context_length > config.context_length:
+        raise InvalidRequest(
+            f"context_length={options.context_length}: this model was made for at most {config.context_length} tokens"
+        )
+    return options.context_length
+
+
+def _cache_shape(config: ModelConfig, place: Compute, options: EngineOptions) -> CacheShape:
+    page_size = options.page_size
+    shape = CacheShape(config.layers, config.kv_heads, config.head_dim, page_size, pages=1)
+    free = free_memory()
+    if options.cache_tokens is not None:
+        tokens = options.cache_tokens
+    else:
+        affordable = int(free * CACHE_SHARE) // place.bytes_per_page(shape) * page_size
+        tokens = min(CACHE_TOKENS, affordable)
+    pages = -(-tokens // page_size)
+    wanted = pages * place.bytes_per_page(shape)
+    if wanted > free:
+        raise InvalidRequest(
+            f"cache_tokens={tokens} needs {wanted / 1e9:.1f} GB of KV memory, but {free / 1e9:.1f} GB are free: "
+            "ask for fewer tokens"
+        )
+    return dataclasses.replace(shape, pages=pages)
+
+
+def free_memory() -> int:
+    """Bytes that can be taken without swapping, as the system tells."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

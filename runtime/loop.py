@@ -1,0 +1,195 @@
+"""The engine's heart: one thread that plans, runs and commits steps, and tells each stream what became of it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from time import perf_counter
+from typing import TypeVar
+
+from ..errors import EngineClosed, RamifyError, RequestFailed
+from .executor import ModelExecutor, ModelStepResult
+from .plan import Plan
+from .request import Request
+from .scheduler import Scheduler
+from .stats import EngineStats
+from .ticket import Ticket
+
+T = TypeVar("T")
+
+
+class EngineLoop:
+    """Owns the scheduler and the executor. Everything that touches them runs on its thread, between two steps.
+
+    Callers hand in commands (submit, abort, call); nobody else holds a lock while a step runs. When there is nothing
+    to do the thread sleeps. An exception in a step fails the requests of that step and the loop goes on.
+    """
+
+    def __init__(self, scheduler: Scheduler, executor: ModelExecutor) -> None:
+        self.scheduler = scheduler
+        self.executor = executor
+        self._tickets: dict[int, Ticket] = {}
+        self._commands: deque[Callable[[], object]] = deque()
+        self._wake = threading.Condition()
+        self._step_seconds = 0.0
+        self._closing = False
+        self._thread = threading.Thread(target=self._main, name="ramify-engine", daemon=True)
+        self._thread.start()
+
+    # -- from any thread ------------------------------------------------------------------------------------------
+
+    def submit(self, tickets: list[Ticket]) -> None:
+        """Queue requests; what is wrong with one of them is raised by its own stream. All are planned together."""
+        self._tell(lambda: [self._add(ticket) for ticket in tickets])
+
+    def abort(self, request_id: int) -> None:
+        with self._wake:
+            if not self._closing:
+                self._commands.append(lambda: self._abort(request_id))
+                self._wake.notify()
+
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Run a function on the loop's thread between two steps, where the scheduler may be looked at."""
+        future: Future[T] = Future()
+
+        def command() -> None:
+            try:
+                future.set_result(function())
+            except Exception as error:
+                future.set_exception(error)
+
+        self._tell(command)
+        return future
+
+    def stats(self, model: str) -> EngineStats:
+        """What was done so far; taken between two steps."""
+        return self.call(
+            lambda: EngineStats(
+                model=model,
+                scheduler=self.scheduler.stats(),
+                step_seconds=self._step_seconds,
+                forward_seconds=self.executor.forward_seconds,
+            )
+        ).result()
+
+    def close(self) -> None:
+        """Stop after the current step; streams in flight end with EngineClosed. Returns when the thread has ended."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _tell(self, command: Callable[[], object]) -> None:
+        with self._wake:
+            if self._closing:
+                raise EngineClosed("this engine was closed; make a new one with ramify.Engine(...)")
+            self._commands.append(command)
+            self._wake.notify()
+
+    # -- on the loop's thread -------------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        ending: Exception = EngineClosed("the engine was closed while this request was in flight")
+        try:
+            while self._obey():
+                self._step()
+        except Exception as error:  # a defect of ours: end every stream rather than hang one
+            ending = RequestFailed(f"the engine stopped on an internal error: {type(error).__name__}: {error}")
+            ending.__cause__ = error
+        with self._wake:
+            self._closing = True
+            late = list(self._commands)
+        for command in late:  # submissions and calls that raced with the end get an answer too
+            command()
+        for ticket in list(self._tickets.values()):
+            ticket.stream.close(ending)
+        self._tickets.clear()
+
+    def _obey(self) -> bool:
+        """Carry out the commands that wait; sleep when there is no work. False: it is time to end."""
+        with self._wake:
+            while not (self._commands or self._closing or self.scheduler.has_work):
+                self._wake.wait()
+            commands = list(self._commands)
+            self._commands.clear()
+            if self._closing:
+                self._commands.extend(commands)
+                return False
+        for command in commands:
+            command()
+        return True
+
+    def _add(self, ticket: Ticket) -> None:
+        try:
+            self.scheduler.add(ticket.request)
+        except RamifyError as error:
+            ticket.stream.close(error)
+            return
+        self._tickets[ticket.request.id] = ticket
+        self.executor.admit(ticket)
+
+    def _abort(self, request_id: int) -> None:
+        ticket = self._tickets.get(request_id)
+        if ticket is not None and self.scheduler.abort(request_id):
+            self._end(ticket.request)
+
+    def _step(self) -> None:
+        began = perf_counter()
+        plan = self.scheduler.plan()
+        if plan is None:
+            return
+        try:
+            result = self.executor.run(plan)
+        except Exception as error:
+            result = ModelStepResult.failed(plan, error)
+        finished = self.scheduler.commit(plan, result)
+        self._deliver(plan, result)
+        for request in finished:
+            self._end(request)
+        self._step_seconds += perf_counter() - began
+
+    def _deliver(self, plan: Plan, result: ModelStepResult) -> None:
+        for chunk in plan.chunks:
+            request_id = chunk.request.id
+            ticket = self._tickets.get(request_id)
+            if ticket is None or request_id not in result.choices:
+                continue
+            try:
+                ticket.record(result.choices[request_id])
+            except Exception as error:  # a caller's callback, a detokenizer: its request fails, no other
+                self._fail(ticket, error)
+
+    def _fail(self, ticket: Ticket, error: Exception) -> None:
+        self.scheduler.abort(ticket.request.id)
+        self._forget(ticket)
+        ticket.stream.close(failure(error))
+
+    def _end(self, request: Request) -> None:
+        ticket = self._tickets.get(request.id)
+        if ticket is None:
+            return
+        self._forget(ticket)
+        finish = request.finish
+        if finish is not None and finish.error is not None:
+            ticket.stream.close(failure(finish.error))
+            return
+        try:
+            ticket.end()
+        except Exception as error:
+            ticket.stream.close(failure(error))
+
+    def _forget(self, ticket: Ticket) -> None:
+        del self._tickets[ticket.request.id]
+        self.executor.release(ticket)
+
+
+def failure(error: Exception) -> RamifyError:
+    """What a caller is told when something broke while its request was served."""
+    if isinstance(error, RamifyError):
+        return error
+    wrapped = RequestFailed(f"this request failed, others are not affected: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
