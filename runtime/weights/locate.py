@@ -84,9 +84,7 @@ def _from_hub(name: str) -> ModelFiles:
     try:
         path = Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
     except GatedRepoError:
-        raise ModelNotFound(
-            f"{name}: the hub gives it only to accounts that accepted its terms; log in there"
-        ) from None
+        raise ModelNotFound(f"{name}: the hub wants its terms accepted first; do that there and log in") from None
     except RepositoryNotFoundError:
         raise ModelNotFound(f"{name}: the hub has no such model, or it is private; check the spelling") from None
     except Exception as error:  # whatever the network does: what matters is that the files are not here
