@@ -7,7 +7,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 if importlib.util.find_spec("ramify") is None:
     link_home = Path(tempfile.mkdtemp(prefix="ramify-checkout-"))
     (link_home / "ramify").symlink_to(Path(__file__).resolve().parent.parent, target_is_directory=True)
     sys.path.insert(0, str(link_home))
+
+
+@pytest.fixture(scope="session")
+def smollm2_files():  # type: ignore[no-untyped-def] - its type lies in a package that can only now be imported
+    """The embedded model's files, found (and fetched the first time) by the product's own code."""
+    from ramify.runtime.weights.locate import locate
+
+    return locate("smollm2", progress=False)

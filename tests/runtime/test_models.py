@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +12,16 @@ import pytest
 import torch
 import transformers
 from ramify.errors import BrokenModelFile, UnsupportedModel
-from ramify.kernels.ops import CacheShape, Compute, Step
+from ramify.kernels.ops import Compute
 from ramify.kernels.torch_compute import TorchCompute
 from ramify.runtime.models.registry import load
+from ramify.runtime.weights.checkpoint import open_checkpoint
 from ramify.runtime.weights.config import ModelConfig, Rope
-from ramify.runtime.weights.config_json import config_from_json
+from ramify.runtime.weights.locate import locate
+from ramify.runtime.weights.source import WeightSource
 from safetensors.torch import load_file
 
+MakeCompute = Callable[[], Compute]
 BAR = 1e-5  # relative error of a position's logits, in the Euclidean norm
 TINY: dict[str, Any] = {
     "vocab_size": 203,
@@ -113,7 +115,8 @@ class Tiny:
     """A checkpoint in a directory, read by our code, and what transformers makes of it."""
 
     config: ModelConfig
-    source: DictSource
+    source: WeightSource
+    tensors: Mapping[str, torch.Tensor]  # the same again, for tests that take one away or bend it
     oracle: Callable[[Sequence[int]], torch.Tensor]  # logits [T, vocabulary] of one prompt
 
 
@@ -146,49 +149,11 @@ def make_tiny(case: str, directory: Path) -> Tiny:
         with torch.no_grad():
             return model(torch.tensor([list(tokens)]), use_cache=False).logits[0]
 
-    described = json.loads((directory / "config.json").read_text())
-    source = DictSource(load_file(directory / "model.safetensors"))
-    return Tiny(config_from_json(described, {}, str(directory)), source, oracle)
+    checkpoint = open_checkpoint(locate(directory))
+    return Tiny(checkpoint.config, checkpoint.weights, load_file(directory / "model.safetensors"), oracle)
 
 
-# -- running steps ----------------------------------------------------------------------------------------------------
-
-
-class Runner:
-    """Feeds chunks of sequences to a model, giving out shuffled pages as they grow."""
-
-    def __init__(self, config: ModelConfig, source: Any, compute: Compute, *, page_size: int = 4, pages: int = 256):
-        model = load(config, source, compute.ops)
-        compute.allocate(CacheShape(config.layers, config.kv_heads, config.head_dim, page_size, pages))
-        self.run = compute.compile(model)
-        self.page_size = page_size
-        self.free = np.random.default_rng(0).permutation(pages).tolist()
-        self.tables: dict[int, list[int]] = {}
-        self.lengths: dict[int, int] = {}
-
-    def step(self, chunks: Mapping[int, Sequence[int]], rows: Sequence[int] | None = None) -> torch.Tensor:
-        """One step over `chunks` (tokens by sequence); the logits of `rows`, or of every row."""
-        starts = {sequence: self.lengths.get(sequence, 0) for sequence in chunks}
-        for sequence, tokens in chunks.items():
-            table = self.tables.setdefault(sequence, [])
-            self.lengths[sequence] = starts[sequence] + len(tokens)
-            while len(table) * self.page_size < self.lengths[sequence]:
-                table.append(self.free.pop())
-        total = sum(map(len, chunks.values()))
-        step = Step(
-            tokens=ints(token for tokens in chunks.values() for token in tokens),
-            positions=ints(starts[s] + i for s, tokens in chunks.items() for i in range(len(tokens))),
-            query_start=ints(np.cumsum([0, *map(len, chunks.values())])),
-            context=ints(self.lengths[sequence] for sequence in chunks),
-            pages=ints(page for sequence in chunks for page in self.tables[sequence]),
-            page_start=ints(np.cumsum([0, *(len(self.tables[sequence]) for sequence in chunks)])),
-            logit_rows=ints(range(total) if rows is None else rows),
-        )
-        return self.run(step).clone()
-
-
-def ints(values: Iterable[int]) -> np.ndarray:
-    return np.fromiter(values, dtype=np.int32)
+# -- comparing --------------------------------------------------------------------------------------------------------
 
 
 def relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
@@ -209,19 +174,21 @@ def prompt(seed: int, length: int) -> list[int]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_equals_transformers(tiny: Callable[[str], Tiny], case: str) -> None:
+def test_equals_transformers(tiny: Callable[[str], Tiny], runner: Any, case: str, exact_compute: MakeCompute) -> None:
     model = tiny(case)
     tokens = prompt(1, 90)  # longer than every window and than the original context of the scaled ropes
-    runner = Runner(model.config, model.source, TorchCompute("fp32"))
-    assert_equal(runner.step({0: tokens}), model.oracle(tokens))
+    running = runner(model.config, model.source, exact_compute())
+    assert_equal(running.step({0: tokens}), model.oracle(tokens))
 
 
 @pytest.mark.parametrize("page_size", [1, 4, 16])
 @pytest.mark.parametrize("case", ["llama", "mistral", "qwen2-sliding", "gemma3"])
-def test_ragged_batches_in_chunks(tiny: Callable[[str], Tiny], case: str, page_size: int) -> None:
+def test_ragged_batches_in_chunks(
+    tiny: Callable[[str], Tiny], runner: Any, case: str, page_size: int, exact_compute: MakeCompute
+) -> None:
     """Five prompts fed in random pieces, some of one token, many together: the logits of every position."""
     model = tiny(case)
-    runner = Runner(model.config, model.source, TorchCompute("fp32"), page_size=page_size)
+    running = runner(model.config, model.source, exact_compute(), page_size=page_size)
     random = np.random.default_rng(page_size)
     prompts = {sequence: prompt(sequence, length) for sequence, length in enumerate((1, 5, 23, 40, 64))}
     fed = dict.fromkeys(prompts, 0)
@@ -230,7 +197,7 @@ def test_ragged_batches_in_chunks(tiny: Callable[[str], Tiny], case: str, page_s
         chosen = [sequence for sequence in waiting if random.random() < 0.7] or waiting
         sizes = {s: int(random.choice([1, 1, 2, 7, 19])) for s in chosen}
         chunks = {s: prompts[s][fed[s] : fed[s] + sizes[s]] for s in chosen}
-        parts = runner.step(chunks).split([len(tokens) for tokens in chunks.values()])
+        parts = running.step(chunks).split([len(tokens) for tokens in chunks.values()])
         for sequence, part in zip(chunks, parts, strict=True):
             logits[sequence].append(part)
             fed[sequence] += len(part)
@@ -238,22 +205,24 @@ def test_ragged_batches_in_chunks(tiny: Callable[[str], Tiny], case: str, page_s
         assert_equal(torch.cat(logits[sequence]), model.oracle(tokens))
 
 
-def test_only_the_wanted_rows(tiny: Callable[[str], Tiny]) -> None:
+def test_only_the_wanted_rows(tiny: Callable[[str], Tiny], runner: Any, exact_compute: MakeCompute) -> None:
     model = tiny("qwen3")
     first, second = prompt(1, 9), prompt(2, 6)
-    logits = Runner(model.config, model.source, TorchCompute("fp32")).step({0: first, 1: second}, rows=[8, 11, 14])
+    logits = runner(model.config, model.source, exact_compute()).step({0: first, 1: second}, rows=[8, 11, 14])
     assert_equal(logits, torch.cat([model.oracle(first)[8:], model.oracle(second)[[2, 5]]]))
 
 
-def test_sequences_share_the_pages_of_a_prefix(tiny: Callable[[str], Tiny]) -> None:
+def test_sequences_share_the_pages_of_a_prefix(
+    tiny: Callable[[str], Tiny], runner: Any, exact_compute: MakeCompute
+) -> None:
     model = tiny("llama")
-    runner = Runner(model.config, model.source, TorchCompute("fp32"))
+    running = runner(model.config, model.source, exact_compute())
     prefix, tails = prompt(1, 12), [prompt(2, 5), prompt(3, 9)]
-    runner.step({0: prefix})
+    running.step({0: prefix})
     for sequence in (1, 2):
-        runner.tables[sequence] = list(runner.tables[0])
-        runner.lengths[sequence] = len(prefix)
-    got = runner.step({1: tails[0], 2: tails[1]})
+        running.tables[sequence] = list(running.tables[0])
+        running.lengths[sequence] = len(prefix)
+    got = running.step({1: tails[0], 2: tails[1]})
     assert_equal(got, torch.cat([model.oracle(prefix + tail)[len(prefix) :] for tail in tails]))
 
 
@@ -279,11 +248,11 @@ WRONG: dict[str, tuple[str, Callable[[ModelConfig], ModelConfig]]] = {
 
 
 @pytest.mark.parametrize("mistake", WRONG)
-def test_mistakes_are_seen(tiny: Callable[[str], Tiny], mistake: str) -> None:
+def test_mistakes_are_seen(tiny: Callable[[str], Tiny], runner: Any, mistake: str) -> None:
     case, spoil = WRONG[mistake]
     model = tiny(case)
     tokens = prompt(1, 90)
-    got = Runner(spoil(model.config), model.source, TorchCompute("fp32")).step({0: tokens})
+    got = runner(spoil(model.config), model.source, TorchCompute("fp32")).step({0: tokens})
     assert relative_error(got, model.oracle(tokens)) > 10 * BAR
 
 
@@ -293,7 +262,7 @@ def test_mistakes_are_seen(tiny: Callable[[str], Tiny], mistake: str) -> None:
 def test_missing_tensor_is_named(tiny: Callable[[str], Tiny]) -> None:
     model = tiny("qwen3")
     name = "model.layers.1.self_attn.q_norm.weight"
-    tensors = {key: value for key, value in model.source.tensors.items() if key != name}
+    tensors = {key: value for key, value in model.tensors.items() if key != name}
     with pytest.raises(BrokenModelFile, match=rf"{name}' of shape \[32\] is missing"):
         load(model.config, DictSource(tensors), TorchCompute("fp32").ops)
 
@@ -301,7 +270,7 @@ def test_missing_tensor_is_named(tiny: Callable[[str], Tiny]) -> None:
 def test_misshaped_tensor_is_named(tiny: Callable[[str], Tiny]) -> None:
     model = tiny("llama")
     name = "model.layers.2.mlp.down_proj.weight"
-    bent = DictSource({**model.source.tensors, name: model.source.tensors[name].T.contiguous()})
+    bent = DictSource({**model.tensors, name: model.tensors[name].T.contiguous()})
     with pytest.raises(BrokenModelFile, match=rf"{name}' has shape \[96, 64\], but .* needs \[64, 96\]"):
         load(model.config, bent, TorchCompute("fp32").ops)
 
