@@ -19,7 +19,7 @@ constexpr int kQ4Rows = kLanes == 16 ? 8 : 4;
 
 // `weights` points at the first block of 16 columns, `part` is the first of its columns computed here.
 template <int Rows>
-void q4_tile(const Matrix& matrix, const Tile& tile, int part, const Output& output, int row) {
+void q4_tile(const Tile& tile, int part, Sums& out) {
   Floats result[Rows];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) result[r] = Floats{};
@@ -52,33 +52,32 @@ void q4_tile(const Matrix& matrix, const Tile& tile, int part, const Output& out
     weights += kQ4Block;
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < Rows; ++r) finish(matrix, result[r], tile.column + part, output, row + r);
+  for (int r = 0; r < Rows; ++r) store(out.values[r] + tile.column % kPanel + part, result[r]);
 }
 
 template <int Rows = kQ4Rows>
-inline void q4_rows(int rows, const Matrix& matrix, const Tile& tile, int part, const Output& output, int row) {
+inline void q4_rows(int rows, const Tile& tile, int part, Sums& out) {
   if constexpr (Rows == 0) return;
-  else if (rows == Rows) q4_tile<Rows>(matrix, tile, part, output, row);
-  else q4_rows<Rows - 1>(rows, matrix, tile, part, output, row);
+  else if (rows == Rows) q4_tile<Rows>(tile, part, out);
+  else q4_rows<Rows - 1>(rows, tile, part, out);
 }
 
 inline void q4_panels(const Matrix& matrix, const Scratch& area, const char* scratch, int rows, int panel0, int panel1,
                       const Output& output) {
   const size_t stripe = kQ4Block * area.groups;  // 16 columns
   const int tiles = (rows + kQ4Rows - 1) / kQ4Rows;
-  for (int column = panel0 * kPanel; column < panel1 * kPanel && column < matrix.n; column += kQ4Columns) {
-    Tile tile{};
-    tile.matrix = &matrix;
-    tile.weights = static_cast<const char*>(matrix.data) + stripe * (column / kQ4Columns);
-    tile.stride = area.stride;
-    tile.groups = area.groups;
-    tile.column = column;
+  for (int panel = panel0; panel < panel1; ++panel) {
     for (int t = 0; t < tiles; ++t) {
       const int first = rows * t / tiles, next = rows * (t + 1) / tiles;
-      tile.rows = scratch + area.stride * first;
-      tile.scales = reinterpret_cast<const float*>(scratch + area.scales) + static_cast<size_t>(area.groups) * first;
-      tile.sums = reinterpret_cast<const int32_t*>(scratch + area.sums) + static_cast<size_t>(area.groups) * first;
-      for (int part = 0; part < kQ4Columns; part += kLanes) q4_rows(next - first, matrix, tile, part, output, first);
+      Sums sums;
+      Tile tile = tile_of(matrix, area, scratch, panel * kPanel, first);
+      tile.weights = static_cast<const char*>(matrix.data) + stripe * (tile.column / kQ4Columns);
+      for (int stripes = 0; stripes < kPanel / kQ4Columns; ++stripes) {
+        for (int part = 0; part < kQ4Columns; part += kLanes) q4_rows(next - first, tile, part, sums);
+        tile.weights += stripe;
+        tile.column += kQ4Columns;
+      }
+      finish(matrix, sums, panel * kPanel, next - first, output, first);
     }
   }
 }

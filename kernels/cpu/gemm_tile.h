@@ -78,71 +78,87 @@ struct Tile {
   int column;  // the first column, in the matrix
 };
 
-template <class Step, int Rows, int Vectors, int Lines>
-inline __attribute__((always_inline)) void products(const Tile& tile, Floats (&result)[Rows][Vectors]) {
-  const int k = tile.matrix->k;
+inline Tile tile_of(const Matrix& matrix, const Scratch& area, const char* scratch, int column, int row) {
+  const size_t groups = static_cast<size_t>(area.groups) * row;
+  Tile tile{};
+  tile.matrix = &matrix;
+  tile.rows = scratch + area.stride * row;
+  tile.stride = area.stride;
+  tile.scales = reinterpret_cast<const float*>(scratch + area.scales) + groups;
+  tile.sums = reinterpret_cast<const int32_t*>(scratch + area.sums) + groups;
+  tile.groups = area.groups;
+  tile.column = column;
+  return tile;
+}
+
+// Where a tile leaves its sums, before scale, bias and residual.
+struct alignas(64) Sums {
+  float values[kTileRows][kPanel];
+};
+
+// One group of a quantized tile (or all of K): sums = the products, times the rows' scales, on top of earlier groups.
+template <class Step, int Rows, int Lines>
+void compute_group(const Tile& tile, int group, int steps, int column, Sums& out) {
+  constexpr int Vectors = kTileVectors;
+  typename Step::Sum sums[Rows][Vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) result[r][v] = Floats{};
-  if constexpr (Step::kDepth < 4) {
-    accumulate<Step, Rows, Vectors, Lines>(tile.weights, tile.rows, tile.stride, (k + Step::kDepth - 1) / Step::kDepth,
-                                           tile.ahead, result);
-  } else {
-    const int group = tile.matrix->group;
-    for (int g = 0; g < tile.groups; ++g) {
-      const int first = g * group / 4, inputs = k - g * group < group ? k - g * group : group;
-      Ints sums[Rows][Vectors];
-#pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) sums[r][v] = broadcast(tile.sums[r * tile.groups + g]);
-      accumulate<Step, Rows, Vectors, Lines>(tile.weights + first * kStepBytes, tile.rows + 4 * first, tile.stride,
-                                             (inputs + 3) / 4, tile.ahead + 64 * Lines * first, sums);
-#pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r) {
-        const Floats scale = broadcast(tile.scales[r * tile.groups + g]);
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) result[r][v] = multiply_add(to_floats(sums[r][v]), scale, result[r][v]);
-      }
+    for (int v = 0; v < Vectors; ++v) {
+      if constexpr (Step::kDepth == 4) sums[r][v] = broadcast(tile.sums[r * tile.groups + group]);
+      else sums[r][v] = Floats{};
     }
+  accumulate<Step, Rows, Vectors, Lines>(tile.weights + 4 * column, tile.rows, tile.stride, steps, tile.ahead, sums);
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
-      const Floats scale = load<Floats>(tile.matrix->scales + tile.column + v * kLanes);
-#pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r) result[r][v] *= scale;
+      float* to = out.values[r] + column + v * kLanes;
+      if constexpr (Step::kDepth == 4) {
+        const Floats before = group == 0 ? Floats{} : load<Floats>(to);
+        store(to, multiply_add(to_floats(sums[r][v]), broadcast(tile.scales[r * tile.groups + group]), before));
+      } else {
+        store(to, sums[r][v]);
+      }
     }
-  }
 }
 
-// Add bias and residual, and write one vector of one row; only the columns that exist.
-inline void finish(const Matrix& matrix, Floats value, int column, const Output& output, size_t row) {
-  if (matrix.bias != nullptr) value += load<Floats>(matrix.bias + column);
-  float* y = output.y + row * output.stride + column;
-  const float* residual = output.residual != nullptr ? output.residual + row * output.stride + column : nullptr;
-  if (column + kLanes <= matrix.n) {
-    if (residual != nullptr) value += load<Floats>(residual);
-    store(y, value);
-    return;
+// y = sums * scale + bias + residual, for the columns that exist.
+inline __attribute__((noinline)) void finish(const Matrix& matrix, const Sums& sums, int column, int rows,
+                                             const Output& output, int row) {
+  const int columns = matrix.n - column < kPanel ? matrix.n - column : kPanel;
+  for (int r = 0; r < rows; ++r) {
+    const size_t at = (row + r) * output.stride + column;
+    for (int c = 0; c < columns; c += kLanes) {
+      Floats value = load<Floats>(sums.values[r] + c);
+      if (matrix.scales != nullptr) value *= load<Floats>(matrix.scales + column + c);
+      if (matrix.bias != nullptr) value += load<Floats>(matrix.bias + column + c);
+      if (c + kLanes <= columns) {
+        if (output.residual != nullptr) value += load<Floats>(output.residual + at + c);
+        store(output.y + at + c, value);
+      } else {
+        for (int lane = 0; lane < columns - c; ++lane)
+          output.y[at + c + lane] = value[lane] + (output.residual != nullptr ? output.residual[at + c + lane] : 0.0f);
+      }
+    }
   }
-  for (int lane = 0; column + lane < matrix.n; ++lane) y[lane] = value[lane] + (residual ? residual[lane] : 0.0f);
 }
 
 template <class Step, int Rows, int Lines>
-void compute_tile(const Tile& tile, const Output& output, int row) {
-  constexpr int Vectors = kTileVectors;
-  for (int part = 0; part < kPanel; part += Vectors * kLanes) {
-    Tile piece = tile;
-    piece.weights += 4 * part;
-    piece.column += part;
-    Floats result[Rows][Vectors];
-    products<Step, Rows, Vectors, Lines>(piece, result);
-#pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v)
-        finish(*tile.matrix, result[r][v], piece.column + v * kLanes, output, row + r);
+inline void compute_tile(Tile tile, const Output& output, int row) {
+  const Matrix& matrix = *tile.matrix;
+  const int depth = Step::kDepth == 4 ? matrix.group : matrix.k;
+  Sums sums;
+  for (int group = 0; group * depth < matrix.k; ++group) {
+    const int inputs = matrix.k - group * depth < depth ? matrix.k - group * depth : depth;
+    const int steps = (inputs + Step::kDepth - 1) / Step::kDepth;
+    for (int column = 0; column < kPanel; column += kTileVectors * kLanes)
+      compute_group<Step, Rows, Lines>(tile, group, steps, column, sums);
+    tile.weights += kStepBytes * steps;
+    tile.rows += 4 * steps;
+    tile.ahead += 64 * Lines * steps;
   }
+  finish(matrix, sums, tile.column, Rows, output, row);
 }
 
 template <class Step, int Lines, int Rows = kTileRows>
@@ -161,18 +177,11 @@ void tiled_panels(const Matrix& matrix, const Scratch& area, const char* scratch
     const int in_block = rows - block < kRowBlock ? rows - block : kRowBlock;
     const int tiles = (in_block + kTileRows - 1) / kTileRows;
     for (int panel = panel0; panel < panel1; ++panel) {
-      Tile tile{};
-      tile.matrix = &matrix;
-      tile.weights = static_cast<const char*>(matrix.data) + panel_bytes * panel;
-      tile.stride = area.stride;
-      tile.groups = area.groups;
-      tile.column = panel * kPanel;
       for (int t = 0; t < tiles; ++t) {
         // rows shared out evenly: 13 rows are tiles of 7 and 6, not of 8 and 5
         const int first = block + in_block * t / tiles, next = block + in_block * (t + 1) / tiles;
-        tile.rows = scratch + area.stride * first;
-        tile.scales = reinterpret_cast<const float*>(scratch + area.scales) + static_cast<size_t>(area.groups) * first;
-        tile.sums = reinterpret_cast<const int32_t*>(scratch + area.sums) + static_cast<size_t>(area.groups) * first;
+        Tile tile = tile_of(matrix, area, scratch, panel * kPanel, first);
+        tile.weights = static_cast<const char*>(matrix.data) + panel_bytes * panel;
         tile.ahead = tile.weights + panel_bytes;
         if (tiles < 3 && t == 0) compute_rows<Step, 3>(next - first, tile, output, first);
         else compute_rows<Step, 0>(next - first, tile, output, first);

@@ -1,4 +1,4 @@
-"""The compiled matrix products against float64, on every instruction set this machine can run, through their C names."""
+"""The compiled matrix products against float64, on every instruction set this machine has, by their C names."""
 
 from __future__ import annotations
 
