@@ -85,7 +85,7 @@ class Sampler:
     `text_of` spells a token for log-probabilities; `eos_tokens` are the ones that min_tokens puts off.
     """
 
-    def __init__(self, vocabulary: int, *, text_of: Callable[[int], str], eos_tokens: Iterable[int]) -> None:
+    def __init__(self, vocabulary: int, text_of: Callable[[int], str], eos_tokens: Iterable[int]) -> None:
         self.vocabulary = vocabulary
         self._text_of = text_of
         self._eos = tuple(eos_tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import cast
 
-from .detokenizer import Detokenizer, TokenTexts
+from .detokenizer import Detokenizer
 from .finish import Finish
 from .params import SamplingParams
 from .stop_regex import RegexSearch, compile_stop_regex
@@ -13,23 +13,23 @@ from .stop_strings import StringSearch
 
 
 class Stopping:
-    """The end of one output: accept its tokens as they are chosen, take the text that is safe to show.
+    """The end of one output: push its tokens as they are chosen, take the text that is safe to show.
 
     The stop string or regex whose match ends first wins, and of those that end at the same character the longest; so
     the result depends on the text and not on how it is cut into tokens. Text that may still turn out to be the
-    beginning of a stop is held back. `limit` is the most tokens there is room for.
+    beginning of a stop is held back. `room` is how many tokens the context has left.
     """
 
     def __init__(
-        self, params: SamplingParams, tokenizer: TokenTexts, limit: int, *, eos_tokens: Collection[int]
+        self, params: SamplingParams, detokenizer: Detokenizer, *, eos_tokens: Collection[int], room: int
     ) -> None:
         self.token_ids: list[int] = []  # the output, up to and including the token that ended it
-        self._limit = limit if params.max_tokens is None else min(limit, params.max_tokens)
+        self._limit = room if params.max_tokens is None else min(room, params.max_tokens)
         self._minimum = params.min_tokens
         self._eos = frozenset() if params.ignore_eos else frozenset(eos_tokens)
         self._stop_tokens = frozenset(params.stop_token_ids)
         self._include = params.include_stop
-        self._detokenizer = Detokenizer(tokenizer, skip_special_tokens=params.skip_special_tokens)
+        self._detokenizer = detokenizer
         self._searches: list[StringSearch | RegexSearch] = []
         if params.stop:
             self._searches.append(StringSearch(cast("tuple[str, ...]", params.stop)))
@@ -42,14 +42,14 @@ class Stopping:
         self._finish: Finish | None = None
         self._closed = False
 
-    def accept(self, request: object, new_tokens: Sequence[int]) -> Finish | None:
+    def push(self, tokens: Sequence[int]) -> Finish | None:
         """Add tokens to the output; says whether it ends here. Tokens behind the one that ends it are dropped.
 
-        No tokens are fine: a request that may not have any ends at once. `request` is not looked at.
+        No tokens are fine: a request that may not have any ends at once.
         """
         if self._finish is None and self._limit <= 0:
             self._finish = Finish("length")
-        for token in new_tokens:
+        for token in tokens:
             if self._finish is not None:
                 break
             self._finish = self._add(token)
@@ -71,12 +71,11 @@ class Stopping:
         self._shown_length += ready
         return text[:ready]
 
-    def text(self) -> str:
-        """The whole text. This ends the output if nothing else has (an abort): what was held back may now be taken."""
+    def close(self) -> None:
+        """The output ends for another reason (an abort): what was held back may now be taken."""
         if not self._closed:
             self._closed = True
             self._show(self._detokenizer.finish())
-        return "".join((*self._shown, *self._pieces))
 
     def _add(self, token: int) -> Finish | None:
         before = len(self.token_ids)
