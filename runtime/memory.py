@@ -172,8 +172,8 @@ class KVMemory:
         self.check_counts()
         self._pool.check()
         held: dict[Node, int] = {}
-        for holder in (*self._leases, *self._pins):
-            held[holder.node] = held.get(holder.node, 0) + 1
+        for node in [lease.node for lease in self._leases] + [pin.node for pin in self._pins]:
+            held[node] = held.get(node, 0) + 1
         owned = self.tree.check(held)
         private = [page for lease in self._leases for page in lease.pages[lease.shared :]]
         if len(private) != self._private:
