@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers.processors import TemplateProcessing
 
 from ..errors import BrokenModelFile, InvalidRequest, ModelNotFound, UnsupportedModel
+from .token_boundary import append_text
 from .token_bytes import spelling_of
 from .weights.checkpoint import Checkpoint
 from .weights.fields import Fields
@@ -85,9 +86,25 @@ class Tokenizer:
         return [self._one_bos(row) for row in rows] if add_special_tokens else rows
 
     def encode_continuation(self, text: str) -> list[int]:
-        """The ids of a text that follows other tokens: no special tokens, and no space that only a beginning gets."""
+        """The ids of a text that follows other tokens: no special tokens, and no space that only beginnings get."""
         _check_text(text, "the text")
         return self._continuation_backend.encode(text, add_special_tokens=False).ids
+
+    def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
+        """The ids of a text in which the special tokens, given as ids, are already known; the rest is text."""
+        ids: list[int] = []
+        for index, part in enumerate(parts):
+            if isinstance(part, int):
+                ids.append(part)
+            elif part:
+                _check_text(part, "the text")
+                backend = self._part_backend if index else self._backend
+                ids += backend.encode(part, add_special_tokens=False).ids
+        return ids
+
+    def append(self, tokens: Sequence[int], text: str) -> list[int]:
+        """`tokens` followed by `text`, its special tokens as text; only the meeting point is encoded anew."""
+        return append_text(self, tokens, text)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The text of some ids; bytes that are no UTF-8 become U+FFFD."""
@@ -125,16 +142,30 @@ class Tokenizer:
         return backend
 
     @cached_property
+    def _part_backend(self) -> Backend:
+        """For text behind a special token: SentencePiece's space before the very first word is not for it."""
+        return self._without_prefix(lambda step: step.get("prepend_scheme") == "first")
+
+    @cached_property
     def _continuation_backend(self) -> Backend:
-        """The same, but without the space that some SentencePiece models put before the first word."""
+        """For text in the middle of a text: no space is put before it at all."""
+        return self._without_prefix(lambda step: step.get("type") in ("Metaspace", "Prepend"))
+
+    def _without_prefix(self, applies: Callable[[dict[str, Any]], bool]) -> Backend:
+        """A backend whose steps that put a space in front, and to which this applies, do so no more."""
         definition = json.loads(self._backend.to_str())
-        before = definition.get("pre_tokenizer") or {}
-        steps = before.get("pretokenizers", [before])
-        firsts = [step for step in steps if step.get("type") == "Metaspace" and step.get("prepend_scheme") == "first"]
-        if not firsts:
+        changed = False
+        for part, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
+            stage = definition.get(part) or {}
+            steps = stage.get(inner, [stage])
+            for step in steps:
+                if step.get("type") in ("Metaspace", "Prepend") and applies(step):
+                    changed = True
+                    step["prepend_scheme" if step["type"] == "Metaspace" else "prepend"] = (
+                        "never" if step["type"] == "Metaspace" else ""
+                    )
+        if not changed:
             return self._backend
-        for step in firsts:
-            step["prepend_scheme"] = "never"
         backend = Backend.from_str(json.dumps(definition))
         backend.encode_special_tokens = True
         return backend
@@ -177,7 +208,7 @@ def tokenizer_of_directory(directory: Path, name: str, eos_ids: Iterable[int] = 
     named = {key: _content(config.values.get(key)) for key in ("bos_token", "eos_token", "unk_token", "pad_token")}
     present = [content for content in named.values() if content and backend.token_to_id(content) is not None]
     backend.add_special_tokens([AddedToken(content, special=True, normalized=False) for content in present])
-    bos_id, eos_id = (backend.token_to_id(named[key]) if named[key] else None for key in ("bos_token", "eos_token"))
+    bos_id, eos_id = (backend.token_to_id(named[key] or "") for key in ("bos_token", "eos_token"))
     if isinstance(config.values.get("add_bos_token"), bool):
         _set_bos(backend, named["bos_token"] if config.values["add_bos_token"] else None, bos_id)
     return Tokenizer(

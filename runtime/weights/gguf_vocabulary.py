@@ -99,7 +99,7 @@ def _byte_level(file: GgufFile, tokens: list[str], pre: str) -> Tokenizer:
     wrong = next((merge for merge, pair in zip(merges, pairs, strict=True) if len(pair) != 2), None)
     if wrong is not None:
         raise BrokenModelFile(f"{file.name}: tokenizer.ggml.merges holds {wrong[:40]!r}, which is not a pair")
-    model = models.BPE(vocab=_ids(tokens), merges=pairs, ignore_merges=pre in _WHOLE_WORDS_FIRST)  # type: ignore[arg-type]
+    model = models.BPE(vocab=_ids(tokens), merges=pairs, ignore_merges=pre in _WHOLE_WORDS_FIRST)
     tokenizer = Tokenizer(model)
     if pre in ("qwen2", "deepseek-r1-qwen", "megrez"):
         tokenizer.normalizer = normalizers.NFC()

@@ -80,7 +80,7 @@ class SafetensorsWeights:
         self._tensors: dict[str, SafetensorsTensor] = {}
         for path, wanted in _shards(directory).items():
             with _naming(path):
-                handle = safe_open(path, framework="pt", device="cpu")
+                handle: Any = safe_open(path, framework="pt", device="cpu")
                 held = set(handle.keys())
             missing = sorted((wanted or held) - held)
             if missing:
