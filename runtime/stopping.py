@@ -23,7 +23,7 @@ class Stopping:
     def __init__(
         self, params: SamplingParams, detokenizer: Detokenizer, *, eos_tokens: Collection[int], room: int
     ) -> None:
-        self.token_ids: list[int] = []  # the output, up to and including the token that ended it
+        self.count = 0  # tokens of the output, up to and including the one that ended it
         self._limit = room if params.max_tokens is None else min(room, params.max_tokens)
         self._minimum = params.min_tokens
         self._eos = frozenset() if params.ignore_eos else frozenset(eos_tokens)
@@ -78,13 +78,12 @@ class Stopping:
             self._show(self._detokenizer.finish())
 
     def _add(self, token: int) -> Finish | None:
-        before = len(self.token_ids)
-        self.token_ids.append(token)
+        before = self.count
+        self.count += 1
         ends = token in self._eos or token in self._stop_tokens
         if ends and before >= self._minimum:
-            if self._include:
-                self._show(self._detokenizer.push((token,)))
-            stopped = self._show(self._detokenizer.finish())
+            stopped = self._show(self._detokenizer.push((token,))) if self._include else None
+            stopped = stopped or self._show(self._detokenizer.finish())
             return stopped or Finish("stop", matched=token if token in self._stop_tokens else None)
         stopped = self._show(self._detokenizer.push((token,)))
         if stopped is None and before + 1 >= self._limit:
@@ -97,15 +96,14 @@ class Stopping:
             return None
         self._pieces.append(text)
         self._waiting += len(text)
-        reports = len(self.token_ids) >= self._minimum
+        reports = self.count >= self._minimum
         matches = [found for search in self._searches if (found := search.feed(text, reports=reports)) is not None]
         if not matches:
             return None
         start, end = min(matches, key=lambda found: (found.end, found.start))
         whole = "".join(self._pieces)
-        matched = (
-            "".join(self._shown)[start:] + whole if start < self._shown_length else whole[start - self._shown_length :]
-        )
+        before = "".join(self._shown) if start < self._shown_length else ""  # only where the stop is kept anyway
+        matched = (before + whole)[start - self._shown_length + len(before) :][: end - start]
         rest = whole[: (end if self._include else start) - self._shown_length]
         self._pieces, self._waiting = [rest], len(rest)
-        return Finish("stop", matched=matched[: end - start])
+        return Finish("stop", matched=matched)
