@@ -50,7 +50,7 @@ class SamplingParams:
     n: int = 1
     stop: str | Sequence[str] = ()  # becomes a tuple
     stop_token_ids: Sequence[int] = ()  # becomes a tuple
-    stop_regex: str | None = None  # no look-around, anchors or back-references; at most 1,000 states
+    stop_regex: str | None = None  # no look-around, anchors or back-references; at most 500 states
     include_stop: bool = False  # keep the stop string in the text
     ignore_eos: bool = False
     logprobs: int | None = None  # None: off; k: for each output token its own and the k best; 0: its own only

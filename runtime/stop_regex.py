@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import InvalidRequest
 from .stop_strings import Found
 
-MAX_STATES = 1_000
+MAX_STATES = 500
 _REMEMBERED_CHARACTERS = 4_096
 
 _CATEGORIES = {
@@ -121,6 +121,7 @@ class RegexSearch:
         self._position = 0
         self._threads: dict[int, int] = {}  # state that reads a character -> earliest start; in order of starts
         self._fresh = list(self._follow([(regex.start, 0)]))
+        self._begins = frozenset(regex.reads[state] for state in self._fresh)  # classes of a match's first character
 
     @property
     def held(self) -> int:
@@ -137,6 +138,8 @@ class RegexSearch:
             classes = regex.matching(character)
             start = self._position
             self._position += 1
+            if not self._threads and self._begins.isdisjoint(classes):
+                continue  # the common case
             targets = [
                 (regex.goes[state][0], begun) for state, begun in self._threads.items() if regex.reads[state] in classes
             ]
