@@ -25,6 +25,8 @@ from .scheduler import Scheduler, SchedulerConfig
 from .stats import EngineStats
 from .stream import Stream
 from .ticket import Ticket
+from .token_boundary import append_text
+from .tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
 """Text, or token ids. Text gets the model's beginning-of-text token; special tokens written in it stay text."""
@@ -58,7 +60,9 @@ class Engine:
             ),
             self._clock,
         )
-        self._sampler = Sampler(self.config.vocab_size, self._spell, self.tokenizer.eos_ids)
+        self._sampler = Sampler(
+            self.config.vocab_size, text_of=_speller(self.tokenizer), eos_tokens=self.tokenizer.eos_ids
+        )
         executor = ModelExecutor(self._model.run, self._sampler, self.options.page_size)
         self._loop = EngineLoop(scheduler, executor)
         self._ids = itertools.count(1)
@@ -141,12 +145,13 @@ class Engine:
         """Go on from a finished answer: its tokens, then `addition` (text or ids), then new ones.
 
         Nothing is sent or computed again while the answer's KV is cached. Where added text meets the answer, the
-        last token is encoded together with it, so that the ids are those of the whole text.
+        last tokens are encoded together with it, so that the ids are those of the whole text.
         """
         generation = before.result() if isinstance(before, Stream) else before
         tokens = [*generation.prompt_token_ids, *generation.token_ids]
         return self.stream(
-            self.tokenizer.append(tokens, addition) if isinstance(addition, str) else [*tokens, *addition], **sampling
+            append_text(self.tokenizer, tokens, addition) if isinstance(addition, str) else [*tokens, *addition],
+            **sampling,
         )
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -318,7 +323,7 @@ class Engine:
     def _encode_bare(self, prompt: Prompt) -> list[int]:
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt, add_special_tokens=False)
-        if not isinstance(prompt, Sequence) or not prompt:
+        if not isinstance(prompt, Sequence) or isinstance(prompt, bytes) or not prompt:
             raise InvalidRequest(
                 f"a prompt is text or a list of token ids, at least one; got {type(prompt).__name__} {prompt!r:.60}"
             )
@@ -329,9 +334,6 @@ class Engine:
                     f"prompt token {position} is {token!r:.40}: expected an integer from 0 to {size - 1}"
                 )
         return list(prompt)
-
-    def _spell(self, token: int) -> str:
-        return self.tokenizer.token_bytes(token).decode("utf-8", errors="replace")
 
     def _collect(self, streams: list[Stream]) -> list[Stream]:
         """Wait for all; when the wait is interrupted (Ctrl-C), abort them all."""
@@ -347,11 +349,16 @@ class Engine:
         return streams
 
 
+def _speller(tokenizer: Tokenizer) -> Callable[[int], str]:
+    """Spells one token for log-probabilities; holds the tokenizer, not the engine."""
+    return lambda token: tokenizer.token_bytes(token).decode("utf-8", errors="replace")
+
+
 def _is_one(prompts: Any) -> bool:
-    """One prompt: a text, or a list of token ids."""
-    return isinstance(prompts, str) or (
-        isinstance(prompts, Sequence) and len(prompts) > 0 and not isinstance(prompts[0], str | Sequence)
-    )
+    """One prompt: a text, a list of token ids, or something that is no prompt at all and will be told so."""
+    if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
+        return True
+    return len(prompts) > 0 and not isinstance(prompts[0], str | Sequence)
 
 
 def _params(params: SamplingParams | None, sampling: Mapping[str, Any]) -> SamplingParams:
@@ -368,11 +375,9 @@ def _params(params: SamplingParams | None, sampling: Mapping[str, Any]) -> Sampl
 
 def _score(generation: Generation, start: int) -> Score:
     entries = generation.prompt_logprobs or ()
-    return Score(
-        token_ids=generation.prompt_token_ids[start:],
-        logprobs=tuple(entry.chosen.logprob for entry in entries if entry is not None),
-        text="".join(entry.chosen.text for entry in entries if entry is not None),
-    )
+    logprobs = tuple(entry.chosen.logprob for entry in entries if entry is not None)
+    total = sum(logprobs)
+    return Score(generation.prompt_token_ids[start:], logprobs, total=total, mean=total / len(logprobs))
 
 
 def _arrange(batches: list[list[Stream]], single: bool, errors: Errors) -> Any:

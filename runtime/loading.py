@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -12,15 +12,17 @@ from time import perf_counter
 import torch
 
 from ..errors import InvalidRequest
+from ..home import home
 from ..kernels import compute
 from ..kernels.ops import CacheShape, Compute, Step
+from .calibration import identity_of, smoothing_vectors
 from .models.registry import load
 from .options import EngineOptions
 from .progress import bar
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, load_tokenizer
 from .weights.checkpoint import open_checkpoint
 from .weights.config import ModelConfig
-from .weights.locate import locate
+from .weights.locate import ModelFiles, locate
 
 CACHE_SHARE = 0.25  # of the memory that is free, at most, when cache_tokens is not given
 CACHE_TOKENS = 131_072  # and at most so many tokens
@@ -50,21 +52,24 @@ def load_model(model: str | Path, options: EngineOptions) -> LoadedModel:
     started = perf_counter()
     files = locate(model, progress=options.progress is not False)
     checkpoint = open_checkpoint(files)
-    tokenizer = Tokenizer.of(checkpoint)
+    tokenizer = load_tokenizer(checkpoint)
     context_length = _context_length(checkpoint.config, options)
     config = dataclasses.replace(checkpoint.config, context_length=context_length)
-    place = compute(options.device, options.mode, threads=options.threads)
-    if place.wants_smoothing:
-        place.smooth(_smoothing(files, checkpoint, tokenizer, options))
+
+    def smoothing() -> Mapping[str, torch.Tensor]:
+        with bar(f"calibrating {files.name} (once)", config.layers, options.progress, unit="layer") as tick:
+            return smoothing_vectors(
+                checkpoint.config,
+                checkpoint.weights,
+                tokenizer.encode,
+                folder=home() / "calibration",
+                identity=identity_of(_weight_files(files)),
+                progress=_steps(tick),
+            )
+
+    place = compute(options.device, options.mode, threads=options.threads, smoothing=smoothing)
     with bar(f"loading {files.name}", config.layers, options.progress, unit="layer") as tick:
-        done = 0
-
-        def progress(now: int, total: int | None) -> None:
-            nonlocal done
-            tick(now - done)
-            done = now
-
-        forward = load(config, checkpoint.weights, place.ops, progress)
+        forward = load(config, checkpoint.weights, place.ops, _steps(tick))
     shape = _cache_shape(config, place, options)
     place.allocate(shape)
     return LoadedModel(
@@ -77,6 +82,22 @@ def load_model(model: str | Path, options: EngineOptions) -> LoadedModel:
         context_length=context_length,
         seconds=perf_counter() - started,
     )
+
+
+def _steps(tick: Callable[[int], object]) -> Callable[[int, int | None], None]:
+    """Turn "so many are done" into steps of a bar."""
+    done = 0
+
+    def progress(now: int, total: int | None) -> None:
+        nonlocal done
+        tick(now - done)
+        done = now
+
+    return progress
+
+
+def _weight_files(files: ModelFiles) -> list[Path]:
+    return [files.path] if files.is_gguf else sorted(files.path.glob("*.safetensors"))
 
 
 def _context_length(config: ModelConfig, options: EngineOptions) -> int:

@@ -156,6 +156,7 @@ class Ticket:
 
     def end(self) -> None:
         """Publish the last delta and close the stream with the whole answer."""
+        self._stopping.close()
         last = self._take()
         generation = self.generation()
         if self._deltas:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ramify
 import torch
-from ramify import Engine
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -35,7 +35,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": vocabulary, "hidden_size": WIDTH,
         "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS, "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0, "tie_word_embeddings": True, "hidden_act": "silu", "eos_token_id": 0,
+        "rope_theta": 10000.0, "tie_word_embeddings": False, "hidden_act": "silu", "eos_token_id": 0,
         "torch_dtype": "float32",
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
@@ -52,6 +52,7 @@ def _weights(vocabulary: int) -> dict[str, torch.Tensor]:
 
     head = WIDTH // HEADS
     tensors = {"model.embed_tokens.weight": matrix(vocabulary, WIDTH, 8.0), "model.norm.weight": torch.ones(WIDTH)}
+    tensors["lm_head.weight"] = matrix(vocabulary, WIDTH, 3.0)
     for layer in range(LAYERS):
         at = f"model.layers.{layer}."
         tensors |= {
@@ -69,9 +70,9 @@ def _weights(vocabulary: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_model: Path) -> Iterator[Engine]:
+def tiny(tiny_model: Path) -> Iterator[ramify.Engine]:
     """An engine on it, in fp32, with room for everything."""
-    with Engine(tiny_model, mode="fp32", cache_tokens=16384, progress=False) as engine:
+    with ramify.Engine(tiny_model, mode="fp32", cache_tokens=16384, progress=False) as engine:
         yield engine
         engine.check()
         assert engine.stats().scheduler.in_use_pages == 0
