@@ -22,7 +22,8 @@ class TokenTexts(Protocol):
 class Detokenizer:
     """The text of one output. The pieces that push and finish return add up to the text of all tokens.
 
-    Bytes that can still become a character are held back (at most 3); bytes that cannot be one become U+FFFD.
+    Bytes that can still become a character are held back (at most 3); bytes that cannot be one become U+FFFD. A space
+    before the first word stays, which SentencePiece decoders remove: the output goes on from a prompt.
     """
 
     def __init__(self, tokenizer: TokenTexts, *, skip_special_tokens: bool = True) -> None:

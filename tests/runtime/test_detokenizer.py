@@ -11,6 +11,9 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 from ramify.runtime.detokenizer import Detokenizer, token_text
+from ramify.runtime.tokenizer import load_tokenizer
+from ramify.runtime.weights.checkpoint import open_checkpoint
+from ramify.runtime.weights.locate import ModelFiles
 
 SAMPLES = [
     "plain words, then more",
@@ -111,3 +114,23 @@ def test_replacement_characters_are_those_of_tokenizers(byte_level: tokenizers.T
         if case % 3 == 0:
             chance.shuffle(tokens)
         assert "".join(stream(Detokenizer(tokenizer), tokens)) == byte_level.decode(tokens)
+
+
+def test_pieces_of_a_real_model_add_up_to_its_decoded_text(smollm2_files: ModelFiles) -> None:
+    """Random tokens, tokens that are parts of characters, shuffled real text; special tokens skipped and shown."""
+    tokenizer = load_tokenizer(open_checkpoint(smollm2_files))
+    chance = random.Random(0)
+    every = range(tokenizer.vocabulary_size)
+    partial = [token for token in every if "\ufffd" in token_text(tokenizer, token)]
+    assert partial
+    texts = [tokenizer.encode(text) for text in SAMPLES]
+    for case in range(2_000):
+        source = (every, partial, texts[case % len(texts)], [*sorted(tokenizer.special_ids), *partial])[case % 4]
+        tokens = chance.choices(source, k=chance.randrange(1, 40)) if case % 8 else list(source)[:40]
+        skip = case % 3 == 0
+        shown = stream(Detokenizer(tokenizer, skip_special_tokens=skip), tokens)
+        assert "".join(shown) == tokenizer.decode(tokens, skip_special_tokens=skip)
+    for text, tokens in zip(SAMPLES, texts, strict=True):
+        shown = stream(Detokenizer(tokenizer), tokens)
+        assert "".join(shown) == text
+        assert "\ufffd" in text or not any("\ufffd" in piece for piece in shown)
