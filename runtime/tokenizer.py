@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -50,8 +51,7 @@ class Tokenizer:
         self.name = name
         self.chat_template = chat_template
         self.bos_id = bos_id
-        added = backend.get_added_tokens_decoder()
-        self.special_ids = frozenset(token for token, entry in added.items() if entry.special)
+        self.special_ids = frozenset(self._specials)
         ends = [backend.token_to_id(end) for end in _END_TOKENS]
         known = [token for token in ends if token is not None and token in self.special_ids]
         self.eos_ids = tuple(dict.fromkeys([*eos_ids, *known]))
@@ -120,8 +120,30 @@ class Tokenizer:
 
     def special_tokens(self) -> dict[str, int]:
         """The special tokens' texts and ids."""
-        added = self._backend.get_added_tokens_decoder()
-        return {entry.content: token for token, entry in added.items() if entry.special}
+        return {entry.content: token for token, entry in self._specials.items()}
+
+    def split_special(self, text: str) -> list[str | int]:
+        """The text cut at every special token written in it: `encode_parts` of that is the ids with them acting."""
+        by_text = {entry.content: (token, entry) for token, entry in self._specials.items()}
+        parts: list[str | int] = []
+        position = 0
+        for found in self._special_pattern.finditer(text):
+            token, entry = by_text[found[0]]
+            before = text[position : found.start()]
+            position = found.end()
+            if entry.rstrip:  # the token takes the spaces around it along
+                position += len(text[position:]) - len(text[position:].lstrip())
+            parts += [before.rstrip() if entry.lstrip else before, token]
+        return [part for part in [*parts, text[position:]] if part != ""]
+
+    @cached_property
+    def _specials(self) -> dict[int, AddedToken]:
+        return {token: entry for token, entry in self._backend.get_added_tokens_decoder().items() if entry.special}
+
+    @cached_property
+    def _special_pattern(self) -> re.Pattern[str]:
+        contents = sorted((entry.content for entry in self._specials.values() if entry.content), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, contents)) or "(?!)")
 
     @cached_property
     def _all_bytes(self) -> list[bytes]:
