@@ -302,16 +302,23 @@ class RadixTree:
 
     # ---- checking
 
+    def nodes(self) -> list[Node]:
+        """Every node, roots included; O(tree)."""
+        found: list[Node] = []
+        stack = list(self._roots.values())
+        while stack:
+            node = stack.pop()
+            found.append(node)
+            stack.extend(node.children.values())
+        return found
+
     def check(self, held: Mapping[Node, int]) -> list[int]:
         """Raise AssertionError unless the tree is sound, given how often each node is held; returns its pages."""
         pages: list[int] = []
         active = 0
         queued = {node for _, _, node in self._heap}
         unseen = dict(held)
-        stack = list(self._roots.values())
-        while stack:
-            node = stack.pop()
-            stack.extend(node.children.values())
+        for node in self.nodes():
             pages += node.pages
             wanted = unseen.pop(node, 0) + sum(1 for child in node.children.values() if child.active)
             if node.active != wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import chain
+from zlib import crc32  # hash() of a string differs from one process to the next
 
 from .plan import Chunk, Plan, StepResult
 
@@ -11,7 +12,7 @@ from .plan import Chunk, Plan, StepResult
 def rehearse_tokens(prompt: Sequence[int], vocabulary: int, namespace: Hashable = None) -> Iterator[int]:
     """What RehearsalExecutor must choose after `prompt`, token by token without end, computed without any pages."""
     values: list[int] = []
-    value = hash(namespace)
+    value = crc32(repr(namespace).encode())
     for token in prompt:
         value = hash((value, token))
         values.append(value)
@@ -41,7 +42,7 @@ class RehearsalExecutor:
 
     def _compute(self, chunk: Chunk) -> int:
         request, size = chunk.request, self.page_size
-        value = hash(request.namespace)
+        value = crc32(repr(request.namespace).encode())
         if chunk.start:
             value = self._slots[chunk.pages[(chunk.start - 1) // size]][(chunk.start - 1) % size]
         for position in range(chunk.start, chunk.stop):

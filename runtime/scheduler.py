@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InvalidRequest, RequestFailed, RequestTooLong
+from .admission import Admission
 from .clock import Clock
 from .finish import Finish
-from .lengths import OutputLengths
 from .memory import KVMemory
 from .plan import Chunk, Plan, StepResult
-from .policies import POLICIES, PolicyName, look_up
+from .policies import POLICIES, PolicyName
 from .request import Request, RequestState
-from .waiting import WaitingQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class Scheduler:
     """Iteration-level scheduling: `plan()`, run it somewhere, `commit(plan, result)`. For one thread at a time.
 
     A step holds one token for every decoding request, then chunks of the prefills under way, then new requests,
-    until the token budget is full. The most senior running request (by priority, then arrival; see `_admit`) always
+    until the token budget is full. The most senior running request (by priority, then arrival; see Admission) always
     gets something done, and is never retracted: so everything ends, however small the memory.
     """
 
@@ -74,14 +73,10 @@ class Scheduler:
         self.memory = memory
         self.config = config
         self._clock = clock
-        self._policy = POLICIES[config.policy]()
-        self._waiting = WaitingQueue(self._policy.rank)
+        self._admission = Admission(memory, config.policy, config.patience, config.window, config.expected_quantile)
         self._running: list[Request] = []  # the most senior first
         self._requests: dict[int, Request] = {}  # waiting and running
-        self._lengths = OutputLengths(config.expected_quantile)
         self._pending: Plan | None = None
-        self._tickets = 0
-        self._departures = 0  # from the queue: admitted, admitted again, aborted
         self._steps = self._computed_tokens = self._cached_tokens = self._admissions = 0
         self._retractions = self._finished = self._aborted = self._failed = 0
 
@@ -105,12 +100,8 @@ class Scheduler:
                 " shorten the prompt, or give the engine a larger cache"
             )
         request.limit = min(request.prompt_length + request.max_new_tokens, self.config.context, fits + 1)
-        request.ticket = self._tickets
-        self._tickets += 1
-        request.deadline = self._departures + len(self._waiting) + self.config.patience
-        request.state = RequestState.WAITING
         self._requests[request.id] = request
-        self._waiting.add(request)
+        self._admission.add(request)
 
     def abort(self, request_id: int) -> bool:
         """End a request now, whatever it is doing; its memory is free at once. False if it is not alive."""
@@ -127,7 +118,7 @@ class Scheduler:
     def stats(self) -> SchedulerStats:
         memory = self.memory
         return SchedulerStats(
-            waiting=len(self._waiting),
+            waiting=len(self._admission),
             running=len(self._running),
             total_pages=memory.total,
             free_pages=memory.free,
@@ -234,82 +225,35 @@ class Scheduler:
         request.state = RequestState.WAITING
         request.retractions += 1
         self._retractions += 1
-        self._waiting.add(request)
-
-    # ---- admission
+        self._admission.put_back(request)
 
     def _admit(self, chunks: list[Chunk], budget: int) -> None:
-        """Let waiting requests in, while there are slots, budget and memory.
-
-        Whoever is past its deadline goes first, and while it cannot go nobody else does: so each request is admitted
-        at most `patience` admissions later than in order of arrival. It also counts as more senior than any priority.
-        """
-        if budget <= 0 or not len(self._waiting) or len(self._running) >= self.config.max_running:
+        """Let waiting requests in, while there are slots, budget and memory."""
+        door, running = self._admission, self._running
+        slots = self.config.max_running - len(running)
+        if budget <= 0 or slots <= 0 or not door.open(running, chunks):
             return
-        memory = self.memory
-        reserved = sum(map(self._growth, self._running))
-        if self._running and memory.room - reserved <= 0:
-            return
-        computing = _pages_being_computed(chunks, memory.page_size)
-        ordered: Iterator[Request] | None = None
-        while budget > 0 and len(self._waiting) and len(self._running) < self.config.max_running:
-            request = self._waiting.oldest()
-            overdue = request.deadline <= self._departures
-            if not overdue:
-                if ordered is None:
-                    ordered = iter(self._policy.order(self._waiting.first(self.config.window), memory))
-                choice = next((one for one in ordered if one.state is RequestState.WAITING), None)
-                if choice is None:
-                    return
-                request = choice
-            match = look_up(memory, request)
-            page = request.tokens[match.length : match.length + memory.page_size]
-            if (match.node, *page) in computing and match.length + memory.page_size <= request.match_limit:
-                if overdue:
-                    return
-                continue  # a sibling is computing its next page right now: wait for that
-            if self._running and self._need(request) > memory.room - reserved:
+        while budget > 0 and slots > 0:
+            request = door.next(running)
+            if request is None:
                 return
-            self._start(request, overdue)
+            self._start(request)
+            slots -= 1
             used = self._prefill_chunk(request, chunks, budget)
-            reserved += self._growth(request)
-            if used:
-                budget -= used
-                computing |= _pages_being_computed(chunks[-1:], memory.page_size)
+            budget -= used
+            door.note_admitted(request, chunks[-1] if used else None)
 
-    def _start(self, request: Request, overdue: bool) -> None:
-        self._waiting.remove(request)
-        self._departures += 1
+    def _start(self, request: Request) -> None:
+        self._admission.remove(request)
         self._admissions += 1
         request.lease = self.memory.claim(request.tokens, request.namespace, request.match_limit)
         request.computed = len(request.lease.pages) * self.memory.page_size
         request.state = RequestState.RUNNING
-        request.seniority = (-request.priority, request.ticket) if not overdue else (-(1 << 62), request.ticket)
         insort(self._running, request, key=lambda running: running.seniority)
         if request.admitted_at is None:
             request.admitted_at = self._clock.now()
             request.cached_tokens = request.computed
             self._cached_tokens += request.computed
-
-    def _expected_pages(self, request: Request) -> int:
-        """The pages the request is expected to hold in the end."""
-        output = self._lengths.expected(len(request.output), request.limit - request.prompt_length)
-        return self.memory.pages_for(max(request.prompt_length + output - 1, len(request.tokens)))
-
-    def _growth(self, request: Request) -> int:
-        return max(0, self._expected_pages(request) - len(request.pages))
-
-    def _need(self, request: Request) -> int:
-        """By how many pages admitting it would shrink the room, in the end."""
-        match = request.known
-        need = self._expected_pages(request) - match.length // self.memory.page_size
-        node = match.node
-        if match.inside is not None and not match.inside.active:
-            need += (match.length - match.end) // self.memory.page_size
-        while node is not None and not node.active:  # cached pages that would no longer be evictable
-            need += len(node.pages)
-            node = node.parent
-        return need
 
     # ---- committing
 
@@ -371,8 +315,7 @@ class Scheduler:
             self._running.remove(request)
             self._release(request)
         else:
-            self._waiting.remove(request)
-            self._departures += 1
+            self._admission.remove(request)
         del self._requests[request.id]
         request.state = RequestState.FINISHED
         request.finish = finish
@@ -384,23 +327,10 @@ class Scheduler:
         else:
             self._finished += 1
             if request.samples:
-                self._lengths.observe(len(request.output))
+                self._admission.lengths.observe(len(request.output))
 
     def _release(self, request: Request) -> None:
         assert request.lease is not None
         self.memory.release(request.lease)
         request.lease = None
         request.computed = 0
-
-
-def _pages_being_computed(chunks: Sequence[Chunk], page_size: int) -> set[tuple[object, ...]]:
-    """For each prefill in the step, where in the tree it has got to and the page it computes next."""
-    pages: set[tuple[object, ...]] = set()
-    for chunk in chunks:
-        lease = chunk.request.lease
-        if lease is not None and (chunk.length > 1 or not chunk.samples):
-            start = lease.shared * page_size
-            page = chunk.request.tokens[start : start + page_size]
-            if len(page) == page_size:
-                pages.add((lease.node, *page))
-    return pages

@@ -171,7 +171,7 @@ def test_a_storm_leaves_nothing_behind(policy: str) -> None:
     stats = storm.run(check_every=5)
     counts = storm.check()
     assert min(counts["stop"], counts["length"], counts["abort"], counts["error"]) > 0
-    assert stats.retractions > 20 and stats.cached_tokens > 400
+    assert stats.retractions > 10 and stats.cached_tokens > 300
 
 
 def test_ten_thousand_requests_through_an_eighth_of_the_memory() -> None:
