@@ -1,1 +1,52 @@
-""""""
+"""Where models run: `compute` chooses the compiled CPU core or plain torch, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from .build import CoreUnavailable, core_library
+from .native import NativeCompute
+from .ops import Compute
+from .torch_compute import TorchCompute, bf16_is_fast
+
+MODES = ("auto", "fp32", "bf16", "int8", "int4")
+
+__all__ = ["MODES", "compute"]
+
+
+def compute(
+    device: str = "cpu",
+    mode: str = "auto",
+    threads: int | None = None,
+    *,
+    smoothing: Mapping[str, torch.Tensor] | None = None,
+) -> Compute:
+    """A place to run a model: the compiled core on a CPU, plain torch elsewhere and where nothing can be compiled.
+
+    `mode` is fp32, bf16, int8, int4 or auto (the fastest that keeps the model's choices); `threads` defaults to the
+    physical cores at hand; `smoothing` maps a linear's name to the largest magnitude seen in each input channel.
+    What was chosen, and why if it is the fallback, is in the result's `summary`.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads={threads}: at least 1 is needed")
+    place = torch.device(device)
+    if place.type == "cpu":
+        try:
+            return NativeCompute(core_library(), mode, threads, smoothing)
+        except CoreUnavailable as reason:
+            fallback = _torch_compute(mode, place)
+            fallback.summary += f" (no compiled core: {reason})"
+            return fallback
+    return _torch_compute(mode, place)
+
+
+def _torch_compute(mode: str, place: torch.device) -> TorchCompute:
+    match mode:
+        case "fp32" | "bf16" | "int8" | "int4":
+            return TorchCompute(mode, place)
+        case _:
+            return TorchCompute("bf16" if bf16_is_fast(place) else "fp32", place)

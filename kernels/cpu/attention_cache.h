@@ -1,0 +1,76 @@
+// How keys and values lie in the cache: pages of heads of tiles of 16 tokens, shaped for the dot products that read them.
+//
+//   layer | page | kv head | tile of 16 tokens | K then V
+//   K of a tile: bf16 [D/2][16 tokens][2], fp32 [D][16 tokens]:  a register holds one dimension (pair) of 16 keys
+//   V of a tile: bf16 [16/2 tokens][D][2], fp32 [16 tokens][D]:  a register holds 16 dimensions of one token (pair)
+//
+// so neither scores nor mixtures need horizontal sums. D is padded to a multiple of 16 with zeros.
+#pragma once
+
+#include "elementwise.h"
+
+namespace ramify::core {
+
+constexpr int kSubtile = 16;  // tokens in a tile of the cache
+
+struct CacheLayout {  // mirrored in native.py
+  int32_t layers, kv_heads, head_dim, page_size, pages, bf16;
+
+  int padded() const { return (head_dim + 15) / 16 * 16; }
+  size_t half_bytes() const { return static_cast<size_t>(kSubtile) * padded() * (bf16 ? 2 : 4); }  // K or V of a tile
+  size_t tile_bytes() const { return 2 * half_bytes(); }
+  size_t head_bytes() const { return tile_bytes() * (page_size / kSubtile); }
+  size_t page_bytes() const { return head_bytes() * kv_heads; }
+  size_t layer_bytes() const { return page_bytes() * pages; }
+  size_t offset(int layer, int page, int head, int slot) const {
+    return layer_bytes() * layer + page_bytes() * page + head_bytes() * head + tile_bytes() * (slot / kSubtile);
+  }
+};
+
+// The two element types of the cache. A register takes kPair neighbours of each of 16 lanes.
+struct Exact {
+  using Element = float;
+  static constexpr int kPair = 1;
+  static constexpr int kDegree = 6;  // of the exponential's polynomial
+  static Element from(float x) { return x; }
+  using Register = Lanes;
+  static Register load_many(const float* from) { return load(from); }
+  static Register spread(const float* from) { return splat(*from); }
+  static Lanes multiply(Lanes acc, Register a, Register b) { return fma(a, b, acc); }
+  static void store_sixteen(float* to, Lanes value) { store(to, value); }
+};
+
+struct Narrow {
+  using Element = uint16_t;
+  static constexpr int kPair = 2;
+  static constexpr int kDegree = 4;
+  static Element from(float x) { return to_bf16(x); }
+  using Register = Pairs;
+  static Register load_many(const uint16_t* from) { return load_pairs(from); }
+  static Register spread(const uint16_t* from) { return splat_pair(from); }
+  static Lanes multiply(Lanes acc, Register a, Register b) { return dot(acc, a, b); }
+  static void store_sixteen(uint16_t* to, Lanes value) { store_bf16(to, value); }
+};
+
+// x: one head, in place: x1, x2 = halves of the first 2 `half` numbers; x1 cos - x2 sin, x2 cos + x1 sin.
+inline void rotate(float* x, const float* cos, const float* sin, int half) {
+  for (int i = 0; i < half; ++i) {
+    const float first = x[i], second = x[i + half];
+    x[i] = first * cos[i] - second * sin[i];
+    x[i + half] = second * cos[i] + first * sin[i];
+  }
+}
+
+template <class T>
+void write_key(typename T::Element* tile, int slot, const float* key, int dim, int padded) {
+  for (int d = 0; d < padded; ++d)
+    tile[((d / T::kPair) * kSubtile + slot) * T::kPair + d % T::kPair] = T::from(d < dim ? key[d] : 0.f);
+}
+
+template <class T>
+void write_value(typename T::Element* tile, int slot, const float* value, int dim, int padded) {
+  typename T::Element* row = tile + (slot / T::kPair) * padded * T::kPair + slot % T::kPair;
+  for (int d = 0; d < padded; ++d) row[d * T::kPair] = T::from(d < dim ? value[d] : 0.f);
+}
+
+}  // namespace ramify::core

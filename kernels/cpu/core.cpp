@@ -1,0 +1,78 @@
+// The compiled core's C interface: a pool of threads, the cache's memory, and programs that run steps. See native.py.
+#include <sys/mman.h>
+
+#include "tape.h"
+// after it, for it opens names of its own
+#include "gemm_exports.h"
+
+using namespace ramify::core;
+
+namespace {
+
+struct Core {
+  explicit Core(int threads) : pool(threads) {}
+  ~Core() { release(); }
+  void release() {
+    if (memory.cache != nullptr) munmap(memory.cache, memory.cache_bytes);
+    memory.cache = nullptr;
+  }
+  Memory memory;
+  Pool pool;
+};
+
+}  // namespace
+
+extern "C" {
+
+void* ramify_open(int32_t threads) {
+  try {
+    return new Core(threads);
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+void ramify_close(void* core) { delete static_cast<Core*>(core); }
+
+int64_t ramify_page_bytes(const CacheLayout* layout) {
+  return static_cast<int64_t>(layout->page_bytes() * layout->layers);
+}
+
+// Takes the cache's memory (untouched pages cost nothing yet); false: there is not so much.
+int32_t ramify_allocate(void* core, const CacheLayout* layout) {
+  Core& it = *static_cast<Core*>(core);
+  it.release();
+  const size_t bytes = layout->layer_bytes() * layout->layers;
+  void* cache = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (cache == MAP_FAILED) return 0;
+  madvise(cache, bytes, MADV_HUGEPAGE);
+  it.memory.layout = *layout;
+  it.memory.cache = static_cast<char*>(cache);
+  it.memory.cache_bytes = bytes;
+  return 1;
+}
+
+// The cache's memory, for tests that poison it.
+void* ramify_cache(void* core) { return static_cast<Core*>(core)->memory.cache; }
+
+void* ramify_program(void* core, const Instruction* tape, int32_t length, const AttentionLayer* layers,
+                     int32_t layer_count, const int32_t* widths, int32_t buffers, int32_t vocabulary, int32_t positions) {
+  Core& it = *static_cast<Core*>(core);
+  try {
+    return new Program(it.memory, it.pool, tape, length, layers, layer_count, widths, buffers, vocabulary, positions);
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+void ramify_program_close(void* program) { delete static_cast<Program*>(program); }
+
+int32_t ramify_step(void* program, const StepView* step, float* logits) {
+  return static_cast<Program*>(program)->step(*step, logits);
+}
+
+void ramify_profile(void* core, int32_t on) { static_cast<Core*>(core)->memory.profile = on != 0; }
+
+void ramify_counters(void* core, Counters* counters) { *counters = static_cast<Core*>(core)->memory.counters; }
+
+}  // extern "C"
