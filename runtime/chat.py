@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import InvalidRequest
-from .template_sandbox import BoundedTemplate
+from .template_sandbox import SECONDS, BoundedTemplate
 from .tokenizer import Tokenizer
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -47,11 +47,11 @@ def render_chat(
         "bos_token": _spelled(tokenizer, [] if tokenizer.bos_id is None else [tokenizer.bos_id]),
         "eos_token": _spelled(tokenizer, tokenizer.eos_ids),
     }
-    size = sum(map(len, _texts(written)))
+    size, seconds = sum(map(len, _texts(written))), SECONDS + len(checked) / 1000
     specials = tokenizer.special_tokens()
 
     def rendered(disguise: _Disguise) -> list[str | int]:
-        text = template.render({**constants, **disguise.hide(written)}, characters=size)
+        text = template.render({**constants, **disguise.hide(written)}, characters=size, seconds=seconds)
         return [disguise.show(part) if isinstance(part, str) else part for part in tokenizer.split_special(text)]
 
     whole = _Disguise(specials, written)

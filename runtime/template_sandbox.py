@@ -33,10 +33,10 @@ _FILTERS = (
     *("items", "join", "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace"),
     *("reverse", "round", "safe", "select", "selectattr", "sort", "string", "sum", "title", "trim", "unique", "upper"),
 )
-_STRING_METHODS = frozenset(
-    ("capitalize", "count", "endswith", "find", "index", "isalpha", "isdigit", "isspace", "join", "lower", "lstrip")
-    + ("removeprefix", "removesuffix", "replace", "rfind", "rindex", "rsplit", "rstrip", "split", "splitlines")
-    + ("startswith", "strip", "title", "upper")
+_STRING_METHODS = (
+    *("capitalize", "count", "endswith", "find", "index", "isalpha", "isdigit", "isspace", "join", "lower", "lstrip"),
+    *("removeprefix", "removesuffix", "replace", "rfind", "rindex", "rsplit", "rstrip", "split", "splitlines"),
+    *("startswith", "strip", "title", "upper"),
 )
 
 
@@ -50,9 +50,7 @@ class BoundedTemplate:
     def __init__(self, source: str, name: str) -> None:
         self._name = name
         if len(source) > BASE_CHARACTERS:
-            raise BrokenModelFile(
-                f"{name}: a chat template of {len(source)} characters; {BASE_CHARACTERS} are the most"
-            )
+            raise BrokenModelFile(f"{name}: a chat template of {len(source)} characters is no chat template")
         try:
             self._code = _Environment(BASE_CHARACTERS).compile(source)
         except (TemplateError, RecursionError, SyntaxError, ValueError) as error:
@@ -79,9 +77,11 @@ class BoundedTemplate:
             raise InvalidRequest(f"messages: the model's chat template refuses them: {str(error)[:300]}") from None
         except (RecursionError, MemoryError):
             raise BrokenModelFile(f"{self._name}: its chat template recurses without end") from None
-        except (_TooMuch, TemplateError, ArithmeticError, LookupError, AttributeError, TypeError, ValueError) as error:
-            raise BrokenModelFile(
-                f"{self._name}: its chat template failed on these messages: {str(error)[:200]}"
+        except (_TooMuch, SecurityError) as error:
+            raise BrokenModelFile(f"{self._name}: its chat template is out of bounds: {str(error)[:200]}") from None
+        except (TemplateError, ArithmeticError, LookupError, AttributeError, TypeError, ValueError) as error:
+            raise InvalidRequest(
+                f"messages: the model's chat template cannot render them: {str(error)[:200]}"
             ) from None
 
 
@@ -92,7 +92,7 @@ class _TooMuch(Exception):
 class _CheckedConcatenation(CodeGenerator):
     """`a ~ b` is the one operator that Jinja's sandbox does not offer to check."""
 
-    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 (named by Jinja)
         self.write("environment.concatenated((")
         for part in node.nodes:
             self.visit(part, frame)
@@ -147,7 +147,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             sizes = [len(side) if hasattr(side, "__len__") else int(side) for side in (left, right)]
             if sizes[0] * sizes[1] > self.limit:
                 raise _TooMuch("multiplied text or a list beyond bounds")
-        return super().call_binop(context, operator, left, right)
+        return self.bounded(super().call_binop(context, operator, left, right))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if isinstance(obj, str | bytes) and attr not in _STRING_METHODS:
@@ -175,7 +175,8 @@ class _Environment(ImmutableSandboxedEnvironment):
     def _replace(self, text: Any, old: Any, new: Any, count: int | None = None) -> str:
         text, old, new = str(text), str(old), str(new)
         self._check_replace(text, old, new)
-        return text.replace(old, new, -1 if count is None else count)
+        replaced: str = text.replace(old, new, -1 if count is None else count)
+        return replaced
 
     def _filtered_join(self, join: Callable[..., Any]) -> Callable[..., Any]:
         def checked(eval_ctx: Any, value: Any, d: str = "", attribute: Any = None) -> Any:
