@@ -60,24 +60,30 @@ class LongestPrefixMatch:
 
 
 class DepthFirstWeight:
-    """Down the cached tree into the child for which most requests wait; a node's own requests after its children's."""
+    """Depth-first over the cached tree: finish the subtree we are in, then go down where most requests wait.
+
+    A node's own requests come after its children's.
+    """
 
     rank = staticmethod(arrival_rank)
 
     def order(self, head: Sequence[Request], memory: KVMemory) -> Sequence[Request]:
+        latest = memory.tree.latest
+        here = set(latest.path()) if latest else set()
         paths: dict[int, list[Node]] = {}
         weights: dict[Node, int] = {}
         for request in head:
-            node = look_up(memory, request).node
+            match = look_up(memory, request)
+            node = match.inside or match.node
             paths[request.id] = path = node.path() if node else []
             for part in path:
                 weights[part] = weights.get(part, 0) + 1
 
-        def place(request: Request) -> list[tuple[int, int]]:
-            descent = [(-weights[node], id(node)) for node in paths[request.id]]
-            return [*descent, (1, request.ticket)]
+        def descent(request: Request) -> list[tuple[bool, int, int, tuple[int, ...]]]:
+            steps = [(node not in here, -weights[node], -node.last_used, node.first) for node in paths[request.id]]
+            return [*steps, (True, 1, -request.known.length, (request.ticket,))]  # the deepest match within an edge
 
-        return sorted(head, key=place)
+        return sorted(head, key=descent)
 
 
 POLICIES: Mapping[PolicyName, Callable[[], Policy]] = {

@@ -85,6 +85,7 @@ class RadixTree:
         self.pages = 0  # in the tree
         self.active_pages = 0  # of them, in active nodes
         self.compared = 0  # tokens looked at since the start: the cost of sharing
+        self.latest: Node | None = None  # where a request came in or went out last; may have been evicted since
         self._roots: dict[Hashable, Node] = {}
         self._heap: list[tuple[tuple[float, int], int, Node]] = []
         self._serial = itertools.count()
@@ -178,6 +179,7 @@ class RadixTree:
         """Make the prefix that ends at this node the most recently used one."""
         self._tick += 1
         node.last_used = self._tick
+        self.latest = node
 
     def grow(self, node: Node, tokens: Sequence[int], stop: int, pages: list[int]) -> tuple[Node, list[int]]:
         """Put `pages`, which hold tokens[node.end:stop], below `node`, and move one lock of it to where they end.

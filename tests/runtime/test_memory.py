@@ -184,7 +184,7 @@ def test_random_programs() -> None:
 
 @pytest.mark.slow
 def test_many_long_random_programs() -> None:
-    run_state_machine_as_test(MemoryMachine, settings=settings(quick, max_examples=2000, stateful_step_count=100))
+    run_state_machine_as_test(MemoryMachine, settings=settings(quick, max_examples=600, stateful_step_count=80))
 
 
 def _lock_without_ancestors(tree: RadixTree, node: Node) -> None:
