@@ -15,7 +15,7 @@ from ..errors import InvalidRequest
 from ..home import home
 from ..kernels import compute
 from ..kernels.ops import CacheShape, Compute, Step
-from .calibration import identity_of, smoothing_vectors
+from .calibration import channel_maxima, identity_of
 from .models.registry import load
 from .options import EngineOptions
 from .progress import bar
@@ -58,7 +58,7 @@ def load_model(model: str | Path, options: EngineOptions) -> LoadedModel:
 
     def smoothing() -> Mapping[str, torch.Tensor]:
         with bar(f"calibrating {files.name} (once)", config.layers, options.progress, unit="layer") as tick:
-            return smoothing_vectors(
+            return channel_maxima(
                 checkpoint.config,
                 checkpoint.weights,
                 tokenizer.encode,
@@ -67,7 +67,8 @@ def load_model(model: str | Path, options: EngineOptions) -> LoadedModel:
                 progress=_steps(tick),
             )
 
-    place = compute(options.device, options.mode, threads=options.threads, smoothing=smoothing)
+    wanted = options.device == "cpu" and options.mode in ("auto", "int8")
+    place = compute(options.device, options.mode, threads=options.threads, smoothing=smoothing() if wanted else None)
     with bar(f"loading {files.name}", config.layers, options.progress, unit="layer") as tick:
         forward = load(config, checkpoint.weights, place.ops, _steps(tick))
     shape = _cache_shape(config, place, options)
