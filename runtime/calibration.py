@@ -1,8 +1,8 @@
-"""SmoothQuant's vectors (arXiv 2211.10438): how much of each input channel's range its weights should take over.
+"""The largest magnitude of every linear's input channels, from one pass over a built-in text.
 
-Activations have a few channels with huge values, which ruin 8-bit scales; weights have none. So x W^T is computed as
-(x / s) (W s)^T, with s_j = max|x_j|^a / max|W_j|^(1 - a) for each input channel j. The maxima of x come from one pass
-over a built-in text in fp32, dequantizing one matrix at a time: no second model is ever held.
+SmoothQuant (arXiv 2211.10438) needs them: activations have a few channels with huge values, which ruin 8-bit scales,
+and weights have none, so the packed weights take over part of the range. The pass is in fp32 and dequantizes one matrix
+at a time: no second model is ever held.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ from .models.registry import load
 from .weights.config import ModelConfig
 from .weights.source import WeightSource
 
-STRENGTH = 0.5  # the a above; between 0.5 and 0.7 it hardly matters for the embedded model
 _PAGE_SIZE = 16
 _HEAD_ROWS_EVERY = 8  # the head sees every 8th position: its logits would be the largest tensor by far
 
 
-def smoothing_vectors(
+def channel_maxima(
     config: ModelConfig,
     source: WeightSource,
     encode: Callable[[str], Sequence[int]],
@@ -41,18 +40,18 @@ def smoothing_vectors(
     identity: str,
     progress: Progress = lambda done, total: None,
 ) -> Mapping[str, torch.Tensor]:
-    """For each linear by name, fp32 [K]: what its input is divided by and its weights multiplied by.
+    """For each linear by name, fp32 [K]: the largest magnitude in each channel of its input.
 
-    Kept in `folder` under `identity` (see `identity_of`); an unreadable copy is made anew. A tied head is `embedding`.
+    A tied head is `embedding`. Kept in `folder` under `identity` (see `identity_of`); an unreadable copy is made anew.
     """
-    key = hashlib.sha256(f"{identity} {STRENGTH} {CALIBRATION_TEXT}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{identity} {CALIBRATION_TEXT}".encode()).hexdigest()[:32]
     path = folder / f"{key}.safetensors"
     try:
         return load_file(path)
     except (OSError, safetensors.SafetensorError):
-        vectors = calibrate(config, source, encode(CALIBRATION_TEXT), progress=progress)
-        _save(vectors, path)
-        return vectors
+        maxima = calibrate(config, source, encode(CALIBRATION_TEXT), progress=progress)
+        _save(maxima, path)
+        return maxima
 
 
 def identity_of(files: Sequence[Path]) -> str:
@@ -67,17 +66,16 @@ def calibrate(
     source: WeightSource,
     tokens: Sequence[int],
     *,
-    strength: float = STRENGTH,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, torch.Tensor]:
-    """The vectors themselves, from one pass over `tokens`; reads every weight once. `progress` counts linears."""
-    step, pages = whole_text(tokens[: config.context_length], _PAGE_SIZE)
+    """The maxima themselves, from one pass over `tokens`; reads every weight once."""
+    step, pages = whole_text(tokens[: config.context_length], _PAGE_SIZE, logits_every=_HEAD_ROWS_EVERY)
     config = replace(config, context_length=len(step.tokens))  # no longer rotary tables than needed
     memory = Memory(torch.device("cpu"), torch.float32)
     memory.cache = torch.zeros(config.layers, 2, pages, _PAGE_SIZE, config.kv_heads, config.head_dim)
-    ops = MeasuringOps(memory, StepTensors.from_step(step, _PAGE_SIZE, memory.device), strength, progress)
+    ops = MeasuringOps(memory, StepTensors.from_step(step, _PAGE_SIZE, memory.device), progress, config.layers)
     load(config, source, ops)(ops)
-    return ops.vectors
+    return ops.maxima
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +88,13 @@ class Unread:
 
 
 class MeasuringOps(TorchOps):
-    """Computes as TorchOps does, dequantizing each matrix when it is needed, and keeps the vectors of all it meets."""
+    """Computes as TorchOps does, dequantizing each matrix when it is needed, and keeps the maxima of what passes."""
 
-    def __init__(self, memory: Memory, step: StepTensors, strength: float, progress: Progress) -> None:
+    def __init__(self, memory: Memory, step: StepTensors, progress: Progress, layers: int) -> None:
         super().__init__(memory, step)
-        self.vectors: dict[str, torch.Tensor] = {}
-        self._strength = strength
+        self.maxima: dict[str, torch.Tensor] = {}
         self._progress = progress
+        self._layers = layers
         self._linears = 0
 
     def linear(self, parts: Sequence[Stored], bias: Sequence[torch.Tensor] | None = None, *, name: str) -> Unread:
@@ -111,19 +109,16 @@ class MeasuringOps(TorchOps):
 
     def matmul(self, x: torch.Tensor, weight: Unread, residual: torch.Tensor | None = None) -> torch.Tensor:
         matrix = super().linear(weight.parts, weight.bias, name=weight.name)
-        self.vectors[weight.name] = smoothing(x.abs().amax(0), matrix.weight.abs().amax(0), self._strength)
-        self._progress(len(self.vectors), max(self._linears, len(self.vectors)))
+        self.maxima[weight.name] = x.abs().amax(dim=0)  # [K]
+        self._progress(self._layers * len(self.maxima) // max(self._linears, len(self.maxima)), self._layers)
         return super().matmul(x, matrix, residual)
 
 
-def smoothing(inputs: torch.Tensor, weights: torch.Tensor, strength: float) -> torch.Tensor:
-    """s from the channel maxima of inputs and weights, [K] each, scaled to a geometric mean of 1."""
-    ratio = inputs.clamp_min(1e-5).log() * strength - weights.clamp_min(1e-5).log() * (1 - strength)
-    return (ratio - ratio.mean()).exp()
+def whole_text(tokens: Sequence[int], page_size: int, *, logits_every: int = 1) -> tuple[Step, int]:
+    """The step that computes a whole text at once on pages 0 and up, and how many pages those are.
 
-
-def whole_text(tokens: Sequence[int], page_size: int) -> tuple[Step, int]:
-    """The step that computes a whole text at once on its own pages, 0 and up; and how many pages those are."""
+    Logits are wanted of every `logits_every`-th position.
+    """
     count = len(tokens)
     pages = -(-count // page_size)
     step = Step(
@@ -133,15 +128,15 @@ def whole_text(tokens: Sequence[int], page_size: int) -> tuple[Step, int]:
         context=np.array([count], dtype=np.int32),
         pages=np.arange(pages, dtype=np.int32),
         page_start=np.array([0, pages], dtype=np.int32),
-        logit_rows=np.arange(0, count, _HEAD_ROWS_EVERY, dtype=np.int32),
+        logit_rows=np.arange(0, count, logits_every, dtype=np.int32),
     )
     return step, pages
 
 
-def _save(vectors: Mapping[str, torch.Tensor], path: Path) -> None:
+def _save(maxima: Mapping[str, torch.Tensor], path: Path) -> None:
     """Written beside and moved into place, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         draft = Path(folder) / path.name
-        save_file(dict(vectors), draft)
+        save_file(dict(maxima), draft)
         draft.replace(path)

@@ -1,16 +1,19 @@
-"""Calibration: the vectors follow the formula, change nothing that is computed, and are kept and repaired."""
+"""Calibration: the channel maxima are those of the inputs, are kept, and are made anew when the copy is broken."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from ramify.kernels.ops import Stored
+from ramify.kernels.ops import CacheShape, Stored
+from ramify.kernels.torch_attention import StepTensors
+from ramify.kernels.torch_compute import TorchCompute
+from ramify.kernels.torch_ops import Memory
 from ramify.runtime import calibration
+from ramify.runtime.models.registry import load
 from ramify.runtime.weights.config import ModelConfig, Rope
 
 CONFIG = ModelConfig(
@@ -92,65 +95,58 @@ def characters(text: str) -> list[int]:
     return [ord(character) % CONFIG.vocab_size for character in text]
 
 
-def test_vectors_follow_the_formula(source: RandomSource) -> None:
-    """The first linear's input is known by hand: the normed embeddings of the tokens."""
+def test_maxima_are_those_of_the_inputs(source: RandomSource) -> None:
+    """Of the first linear and of the head, whose inputs are computed here by hand and by plain TorchCompute."""
     tokens = characters("some text to calibrate on")
-    vectors = calibration.calibrate(CONFIG, source, tokens, strength=0.5)
+    maxima = calibration.calibrate(CONFIG, source, tokens)
     embedded = source.tensors["model.embed_tokens.weight"][tokens]
     normed = embedded / (embedded.square().mean(-1, keepdim=True) + 1e-6).sqrt()
-    inputs = (normed * source.tensors["model.layers.0.input_layernorm.weight"]).abs().amax(0)
-    parts = [source.tensors[f"model.layers.0.self_attn.{name}_proj.weight"] for name in "qkv"]
-    expected = (inputs / torch.cat(parts).abs().amax(0)).sqrt()
-    got = vectors["layers.0.attention.qkv"]
-    torch.testing.assert_close(got / got[0], expected / expected[0])
-    assert got.argmax() == 5 and got[5] > 3 * got.median()
-    assert math.isclose(got.log().mean().item(), 0.0, abs_tol=1e-5)
+    inputs = normed * source.tensors["model.layers.0.input_layernorm.weight"]
+    torch.testing.assert_close(maxima["layers.0.attention.qkv"], inputs.abs().amax(0))
+    assert maxima["layers.0.attention.qkv"].argmax() == 5  # the outlier that was planted
 
 
-def test_every_linear_has_a_vector_of_its_width(source: RandomSource) -> None:
-    vectors = calibration.calibrate(CONFIG, source, characters("abc" * 20))
+def test_measuring_changes_nothing(source: RandomSource) -> None:
+    step, pages = calibration.whole_text(characters("some text to calibrate on"), 16)
+    compute = TorchCompute("fp32")
+    model = load(CONFIG, source, compute.ops)
+    compute.allocate(CacheShape(CONFIG.layers, CONFIG.kv_heads, CONFIG.head_dim, 16, pages))
+    expected = compute.compile(model)(step)
+    memory = Memory(torch.device("cpu"), torch.float32)
+    memory.cache = torch.zeros(CONFIG.layers, 2, pages, 16, CONFIG.kv_heads, CONFIG.head_dim)
+    measuring = calibration.MeasuringOps(
+        memory, StepTensors.from_step(step, 16, memory.device), lambda done, total: None, CONFIG.layers
+    )
+    torch.testing.assert_close(load(CONFIG, source, measuring)(measuring), expected, rtol=0, atol=0)
+
+
+def test_every_linear_is_measured_and_progress_counts_layers(source: RandomSource) -> None:
+    seen: list[tuple[int, int]] = []
+    maxima = calibration.calibrate(CONFIG, source, characters("abc" * 20), progress=lambda *now: seen.append(now))
     widths = {"attention.qkv": 32, "attention.output": 32, "mlp.gate_up": 32, "mlp.down": 48}
     expected = {f"layers.{i}.{name}": width for i in range(2) for name, width in widths.items()} | {"embedding": 32}
-    assert {name: len(vector) for name, vector in vectors.items()} == expected
-    assert all(vector.isfinite().all() and (vector > 0).all() for vector in vectors.values())
+    assert {name: len(largest) for name, largest in maxima.items()} == expected
+    assert all(largest.isfinite().all() and (largest > 0).all() for largest in maxima.values())
+    assert seen == sorted(seen) and seen[-1] == (2, 2)
 
 
-def test_smoothing_makes_8_bit_activations_better() -> None:
-    """The point of it: with an outlier channel, rounding x / s and W s loses less than rounding x and W."""
-    torch.manual_seed(0)
-    x, weight = torch.randn(64, 32), torch.randn(48, 32)
-    x[:, 5] *= 100
+def test_maxima_are_kept_and_a_broken_copy_is_repaired(source: RandomSource, tmp_path: Path) -> None:
+    def maxima(identity: str = "a model") -> dict[str, torch.Tensor]:
+        return dict(calibration.channel_maxima(CONFIG, source, characters, folder=tmp_path / "kept", identity=identity))
 
-    def rounded(values: torch.Tensor) -> torch.Tensor:  # to 8 bits, one scale for each row
-        scale = values.abs().amax(-1, keepdim=True) / 127
-        return (values / scale).round() * scale
-
-    s = calibration.smoothing(x.abs().amax(0), weight.abs().amax(0), 0.5)
-    exact = x @ weight.T
-    torch.testing.assert_close((x / s) @ (weight * s).T, exact, rtol=1e-4, atol=1e-3)
-    plain_loss = (rounded(x) @ rounded(weight).T - exact).norm()
-    assert (rounded(x / s) @ rounded(weight * s).T - exact).norm() < plain_loss / 2
-
-
-def test_vectors_are_kept_and_a_broken_copy_is_repaired(source: RandomSource, tmp_path: Path) -> None:
-    def vectors(identity: str = "a model") -> dict[str, torch.Tensor]:
-        return dict(
-            calibration.smoothing_vectors(CONFIG, source, characters, folder=tmp_path / "kept", identity=identity)
-        )
-
-    first = vectors()
+    first = maxima()
     (path,) = (tmp_path / "kept").iterdir()
     source.read.clear()
-    again = vectors()
+    again = maxima()
     assert not source.read and again.keys() == first.keys()
     assert all(torch.equal(again[name], first[name]) for name in first)
 
     path.write_bytes(path.read_bytes()[:100])
-    repaired = vectors()
+    repaired = maxima()
     assert source.read and all(torch.equal(repaired[name], first[name]) for name in first)
 
     source.read.clear()
-    vectors(identity="another model")
+    maxima(identity="another model")
     assert source.read
 
 
