@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ..errors import InvalidRequest
 
 Mode = Literal["auto", "fp32", "bf16", "int8", "int4"]
-Policy = Literal["lpm", "dfs", "fcfs", "priority"]
+Policy = Literal["lpm", "dfs-weight", "fcfs", "priority"]
 Eviction = Literal["lru", "lfu"]
 
 
