@@ -66,11 +66,12 @@ def tokenizer_from_gguf(file: GgufFile) -> Tokenizer:
             add_bos = fields.boolean("tokenizer.ggml.add_bos_token", True)
         else:
             raise UnsupportedModel(f"{file.name}: tokenizer {kind[:40]!r}; ramify reads gpt2 and llama (SentencePiece)")
-        for index, token_kind in enumerate(kinds):
-            if token_kind in (_UNKNOWN, _CONTROL):
-                tokenizer.add_special_tokens([AddedToken(tokens[index], special=True, normalized=False)])
-            elif token_kind == _USER_DEFINED:
-                tokenizer.add_tokens([AddedToken(tokens[index], special=False, normalized=False)])
+        # all at once: each call builds the automaton that finds them anew
+        marked = list(zip(tokens, kinds, strict=True))
+        special = [token for token, mark in marked if mark in (_UNKNOWN, _CONTROL)]
+        tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+        whole = [token for token, mark in marked if mark == _USER_DEFINED and token.strip(_SPACE)]
+        tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in whole])
         if add_bos:
             bos = tokens[fields.integer("tokenizer.ggml.bos_token_id", low=0, high=len(tokens) - 1)]
             tokenizer.post_processor = TemplateProcessing(
