@@ -23,9 +23,9 @@ from .native_core import (
     StepStruct,
     declare,
 )
-from .native_pack import Packer, PackedTable
+from .native_pack import PackedTable, Packer
 from .native_tape import Instruction, RecordingOps, Tape, record
-from .ops import CacheShape, Compute, Forward, Ints, Step
+from .ops import Bytes, CacheShape, Compute, Forward, Ints, Step
 
 TILE = 16  # tokens in a tile of the cache: pages are whole tiles
 LARGEST_HEAD = 256
@@ -47,7 +47,7 @@ class NativeCompute(Compute):
     """The compiled core on `threads` threads (the caller's is one of them). One step runs at a time.
 
     mode: fp32 (exact; bit for bit the same for a row, whatever else is in the batch), bf16, int8, int4 (in blocks of
-    32), or auto. `smoothing` is the largest magnitude of each input channel, by a linear's name (see Packer).
+    32), or auto. `smoothing`, by a linear's name: what its input channels are divided by in int8.
     """
 
     def __init__(
@@ -102,11 +102,19 @@ class NativeCompute(Compute):
     def compile(self, forward: Forward) -> Callable[[Step], torch.Tensor]:
         return Program(self, record(forward, self._packer, self._ropes)).step
 
+    def cache_memory(self) -> Bytes:
+        """The cache as it lies in memory (the layout is the core's business): to save it, move it, or poison it."""
+        assert self._shape is not None, "the cache has no memory before `allocate`"
+        size = self.bytes_per_page(self._shape) * self._shape.pages
+        address = self._library.ramify_cache(self._core)
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
     # -- what it did ----------------------------------------------------------------------------------------------
 
-    def profile(self, on: bool = True) -> None:
-        """Measure the time of every kind of operation from now on; it costs about a microsecond for ten operations."""
-        self._library.ramify_profile(self._core, int(on))
+    def profile(self, on: bool = True, *, own_time: bool = False) -> None:
+        """Measure the time of every kind of operation from now on: by the wall, or the calling thread's own time, which
+        tells more on a busy machine when there is only one thread."""
+        self._library.ramify_profile(self._core, 0 if not on else 2 if own_time else 1)
 
     def counters(self) -> dict[str, int]:
         """Since the start: steps, tokens, kv_bytes_read; while profiling, nanoseconds by operation and for planning."""

@@ -1,4 +1,4 @@
-"""The compiled core's structures and functions as ctypes sees them: the mirror of cpu/core.cpp and cpu/gemm_exports.h."""
+"""The compiled core as ctypes sees it: the mirror of what cpu/core.cpp and cpu/gemm_exports.h export."""
 
 from __future__ import annotations
 

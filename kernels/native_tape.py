@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .native_core import Op, Prologue
-from .native_pack import Packer, PackedMatrix, PackedTable, PackedVector
+from .native_pack import PackedMatrix, PackedTable, PackedVector, Packer
 from .ops import AttentionSpec, Forward, Gate, Ops, Stored
 
 
@@ -63,9 +63,7 @@ class RecordingOps(Ops):
     def vector(self, values: torch.Tensor) -> PackedVector:
         return self.packer.vector(values)
 
-    def linear(
-        self, parts: Sequence[Stored], bias: Sequence[torch.Tensor] | None = None, *, name: str
-    ) -> PackedMatrix:
+    def linear(self, parts: Sequence[Stored], bias: Sequence[torch.Tensor] | None = None, *, name: str) -> PackedMatrix:
         return self.packer.linear(parts, bias, name=name)
 
     def embedding(self, table: Stored) -> PackedTable:

@@ -71,7 +71,10 @@ int32_t ramify_step(void* program, const StepView* step, float* logits) {
   return static_cast<Program*>(program)->step(*step, logits);
 }
 
-void ramify_profile(void* core, int32_t on) { static_cast<Core*>(core)->memory.profile = on != 0; }
+// 0: off; 1: by the wall; 2: by the calling thread's own time, which a busy machine does not blur.
+void ramify_profile(void* core, int32_t how) {
+  static_cast<Core*>(core)->memory.profile = how == 0 ? -1 : how == 1 ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID;
+}
 
 void ramify_counters(void* core, Counters* counters) { *counters = static_cast<Core*>(core)->memory.counters; }
 

@@ -49,12 +49,12 @@ struct Memory {  // what outlives programs
   char* cache = nullptr;
   size_t cache_bytes = 0;
   Counters counters{};
-  bool profile = false;
+  clockid_t profile = -1;  // the clock that instructions are timed by, or -1
 };
 
-inline int64_t nanoseconds() {
+inline int64_t nanoseconds(clockid_t clock) {
   timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(clock, &now);
   return now.tv_sec * int64_t{1000000000} + now.tv_nsec;
 }
 
@@ -80,7 +80,7 @@ class Program final : public Job {
     const Rejection rejection = check(step);
     if (rejection != kAccepted || step.rows == 0) return rejection;
     step_ = step;
-    const int64_t begin = memory_.profile ? nanoseconds() : 0;
+    const int64_t begin = now();
     try {
       arrange(logits);
       plan();
@@ -88,7 +88,7 @@ class Program final : public Job {
       return kOutOfMemory;
     }
     for (auto& next : next_) next.store(0, std::memory_order_relaxed);
-    if (memory_.profile) memory_.counters.plan_nanoseconds += nanoseconds() - begin;
+    memory_.counters.plan_nanoseconds += now() - begin;
     pool_.run(*this);
     memory_.counters.steps += 1;
     memory_.counters.tokens += step.rows;
@@ -100,19 +100,20 @@ class Program final : public Job {
   }
 
   void run(int thread) override {
-    const bool timed = memory_.profile && thread == 0;
-    int64_t before = timed ? nanoseconds() : 0;
+    int64_t before = now();
     for (size_t i = 0; i < tape_.size(); ++i) {
       execute(static_cast<int>(i), thread);
-      if (!timed) continue;
-      const int64_t now = nanoseconds();
-      memory_.counters.nanoseconds[tape_[i].op] += now - before;
-      before = now;
+      if (thread != 0 || memory_.profile < 0) continue;
+      const int64_t after = now();
+      memory_.counters.nanoseconds[tape_[i].op] += after - before;
+      before = after;
     }
   }
 
  private:
   static constexpr int kAloneRows = 2;  // so few rows are prepared by every thread for itself, to save a barrier
+
+  int64_t now() const { return memory_.profile < 0 ? 0 : nanoseconds(memory_.profile); }
 
   // -- before the region ----------------------------------------------------------------------------------------------
 
