@@ -47,7 +47,17 @@ inline void store(void* to, Vector value) {
   std::memcpy(to, &value, sizeof value);
 }
 
-inline Floats broadcast(float value) { return Floats{} + value; }
+// Take a cache line for writing before it is written: __builtin_prefetch only says so to compilers told of the feature,
+// while every x86-64 accepts the instruction.
+inline void fetch_to_write(const void* line) {
+#if defined(__x86_64__)
+  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(line)));
+#else
+  __builtin_prefetch(line, 1, 3);
+#endif
+}
+
+inline Floats broadcast(float value) { return value - Floats{}; }  // x - 0 is x, for every x
 inline Ints broadcast(int32_t value) { return Ints{} + value; }
 
 inline float read_float(const char* from) {
@@ -70,6 +80,63 @@ inline Floats multiply_add(Floats a, Floats b, Floats c) {
   return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #else
   return a * b + c;
+#endif
+}
+
+inline Ints larger(Ints a, Ints b) {
+#if defined(RAMIFY_AVX512)
+  return (Ints)_mm512_max_epi32((__m512i)a, (__m512i)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+inline int32_t sum_lanes(Ints values) {
+#if defined(RAMIFY_AVX512)
+  return _mm512_reduce_add_epi32((__m512i)values);
+#else
+  int32_t sum = values[0];
+  for (int lane = 1; lane < kLanes; ++lane) sum += values[lane];
+  return sum;
+#endif
+}
+
+inline int32_t largest_lane(Ints values) {
+#if defined(RAMIFY_AVX512)
+  return _mm512_reduce_max_epi32((__m512i)values);
+#else
+  int32_t largest = values[0];
+  for (int lane = 1; lane < kLanes; ++lane) largest = values[lane] > largest ? values[lane] : largest;
+  return largest;
+#endif
+}
+
+inline float float_of(int32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// To the nearest integer, ties to even.
+inline Ints round_to_ints(Floats values) {
+#if defined(RAMIFY_AVX512)
+  return (Ints)_mm512_cvtps_epi32((__m512)values);
+#elif defined(__AVX2__)
+  return (Ints)_mm256_cvtps_epi32((__m256)values);
+#elif defined(__SSE2__)
+  return (Ints)_mm_cvtps_epi32((__m128)values);
+#else
+  // adding 1.5 * 2^23 leaves the rounded integer in the low bits
+  return (Ints)(values + 12582912.0f) - 0x4b400000;
+#endif
+}
+
+// Integers that fit in a byte, as bytes.
+inline void store_bytes(int8_t* to, Ints values) {
+#if defined(RAMIFY_AVX512)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8((__m512i)values));
+#else
+  for (int lane = 0; lane < kLanes; ++lane) to[lane] = static_cast<int8_t>(values[lane]);
 #endif
 }
 

@@ -33,42 +33,55 @@ inline Scratch scratch_layout(const Matrix& matrix, int rows) {
   return area;
 }
 
-// One group quantized to signed bytes: returns the scale; `sum` is that of the bytes. A NaN or an infinity among the
-// activations makes the scale NaN, so that it reaches every output of its row, as in floating point.
+// Quantizes one group to signed bytes; returns its scale, and the sum of the bytes. The largest magnitude is found among
+// the bit patterns, where an infinity or a NaN beats every number: the scale is then NaN, and with it all that the row
+// gives, as it would be in floating point.
 inline float quantize_group(const float* x, const float* inverse_smooth, int count, int8_t* bytes, int32_t& sum) {
-  float largest = 0, poison = 0;
-  for (int i = 0; i < count; ++i) {
-    const float value = inverse_smooth != nullptr ? x[i] * inverse_smooth[i] : x[i];
-    const float magnitude = std::fabs(value);
-    largest = magnitude > largest ? magnitude : largest;
-    poison += value * 0.0f;
+  const int whole = count / kLanes * kLanes;
+  const auto read = [&](int i) {
+    if (i < whole) {
+      const Floats value = load<Floats>(x + i);
+      return inverse_smooth != nullptr ? value * load<Floats>(inverse_smooth + i) : value;
+    }
+    Floats value{};
+    for (int lane = 0; i + lane < count; ++lane)
+      value[lane] = inverse_smooth != nullptr ? x[i + lane] * inverse_smooth[i + lane] : x[i + lane];
+    return value;
+  };
+  Ints largest{};
+  for (int i = 0; i < count; i += kLanes) largest = larger((Ints)read(i) & 0x7fffffff, largest);
+  const int32_t largest_bits = largest_lane(largest);
+  const float top = largest_bits < 0x7f800000 ? float_of(largest_bits) : NAN;
+  const Floats inverse = broadcast(top > 0 ? 127.0f / top : 0.0f);
+  Ints sums{};
+  for (int i = 0; i < whole; i += kLanes) {
+    const Ints rounded = round_to_ints(read(i) * inverse);
+    store_bytes(bytes + i, rounded);
+    sums += rounded;
   }
-  const float inverse = largest > 0 && poison == 0 ? 127.0f / largest : 0.0f;
-  sum = 0;
-  for (int i = 0; i < count; ++i) {
-    const float value = inverse_smooth != nullptr ? x[i] * inverse_smooth[i] : x[i];
-    const int32_t rounded = poison == 0 ? static_cast<int32_t>(std::nearbyint(value * inverse)) : 0;
-    bytes[i] = static_cast<int8_t>(rounded);
-    sum += rounded;
+  if (whole < count) {
+    const Ints rounded = round_to_ints(read(whole) * inverse);
+    for (int lane = 0; whole + lane < count; ++lane) bytes[whole + lane] = static_cast<int8_t>(rounded[lane]);
+    sums += rounded;
   }
-  return largest / 127.0f + poison;
+  sum = sum_lanes(sums);
+  return top * (1.0f / 127.0f);
 }
 
 inline void quantize_row(const Matrix& matrix, const Scratch& area, const float* x, int row, char* scratch) {
-  const bool bias_of_weights = static_cast<Kind>(matrix.kind) == Kind::I8;
+  const bool offset_weights = static_cast<Kind>(matrix.kind) == Kind::I8;
   int8_t* bytes = reinterpret_cast<int8_t*>(scratch + area.stride * row);
   float* scales = reinterpret_cast<float*>(scratch + area.scales) + static_cast<size_t>(area.groups) * row;
   char* sums = scratch + area.sums + sizeof(float) * area.groups * row;
   for (int g = 0; g < area.groups; ++g) {
     const int first = g * matrix.group;
     const int count = matrix.k - first < matrix.group ? matrix.k - first : matrix.group;
+    const float* smooth = matrix.inverse_smooth != nullptr ? matrix.inverse_smooth + first : nullptr;
     int32_t sum;
-    scales[g] = quantize_group(x + first, matrix.inverse_smooth ? matrix.inverse_smooth + first : nullptr, count,
-                               bytes + first, sum);
+    scales[g] = quantize_group(x + first, smooth, count, bytes + first, sum);
     const int32_t correction = -128 * sum;
     const float scaled = scales[g] * static_cast<float>(sum);
-    if (bias_of_weights) std::memcpy(sums + 4 * g, &correction, 4);
-    else std::memcpy(sums + 4 * g, &scaled, 4);
+    std::memcpy(sums + 4 * g, offset_weights ? static_cast<const void*>(&correction) : &scaled, 4);
   }
   for (int i = matrix.k; i % 4 != 0; ++i) bytes[i] = 0;
 }

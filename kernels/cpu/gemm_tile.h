@@ -96,52 +96,67 @@ struct alignas(64) Sums {
   float values[kTileRows][kPanel];
 };
 
+template <int Rows, int Vectors, class Action>
+inline __attribute__((always_inline)) void for_tile(Action action) {
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) action(r, v);
+}
+
 // One group of a quantized tile (or all of K): sums = the products, times the rows' scales, on top of earlier groups.
 template <class Step, int Rows, int Lines>
 void compute_group(const Tile& tile, int group, int steps, int column, Sums& out) {
   constexpr int Vectors = kTileVectors;
   typename Step::Sum sums[Rows][Vectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) {
-      if constexpr (Step::kDepth == 4) sums[r][v] = broadcast(tile.sums[r * tile.groups + group]);
-      else sums[r][v] = Floats{};
-    }
+  for_tile<Rows, Vectors>([&](int r, int v) {
+    if constexpr (Step::kDepth == 4) sums[r][v] = broadcast(tile.sums[r * tile.groups + group]);
+    else sums[r][v] = Floats{};
+  });
   accumulate<Step, Rows, Vectors, Lines>(tile.weights + 4 * column, tile.rows, tile.stride, steps, tile.ahead, sums);
+  float* to = out.values[0] + column;
+  if constexpr (Step::kDepth < 4) {
+    for_tile<Rows, Vectors>([&](int r, int v) { store(to + r * kPanel + v * kLanes, sums[r][v]); });
+  } else {
+    Floats scales[Rows];
 #pragma GCC unroll 8
-  for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) {
-      float* to = out.values[r] + column + v * kLanes;
-      if constexpr (Step::kDepth == 4) {
-        const Floats before = group == 0 ? Floats{} : load<Floats>(to);
-        store(to, multiply_add(to_floats(sums[r][v]), broadcast(tile.scales[r * tile.groups + group]), before));
-      } else {
-        store(to, sums[r][v]);
-      }
-    }
+    for (int r = 0; r < Rows; ++r) scales[r] = broadcast(tile.scales[r * tile.groups + group]);
+    for_tile<Rows, Vectors>([&](int r, int v) {
+      float* at = to + r * kPanel + v * kLanes;
+      const Floats before = group == 0 ? Floats{} : load<Floats>(at);
+      store(at, multiply_add(to_floats(sums[r][v]), scales[r], before));
+    });
+  }
 }
 
 // y = sums * scale + bias + residual, for the columns that exist.
-inline __attribute__((noinline)) void finish(const Matrix& matrix, const Sums& sums, int column, int rows,
+inline __attribute__((noinline)) void finish(const Matrix& matrix, Sums& sums, int column, int rows,
                                              const Output& output, int row) {
   const int columns = matrix.n - column < kPanel ? matrix.n - column : kPanel;
-  for (int r = 0; r < rows; ++r) {
-    const size_t at = (row + r) * output.stride + column;
-    for (int c = 0; c < columns; c += kLanes) {
-      Floats value = load<Floats>(sums.values[r] + c);
-      if (matrix.scales != nullptr) value *= load<Floats>(matrix.scales + column + c);
-      if (matrix.bias != nullptr) value += load<Floats>(matrix.bias + column + c);
-      if (c + kLanes <= columns) {
-        if (output.residual != nullptr) value += load<Floats>(output.residual + at + c);
-        store(output.y + at + c, value);
-      } else {
-        for (int lane = 0; lane < columns - c; ++lane)
-          output.y[at + c + lane] = value[lane] + (output.residual != nullptr ? output.residual[at + c + lane] : 0.0f);
-      }
+  for (int c = 0; c < kPanel; c += kLanes) {
+    const Floats scale = matrix.scales != nullptr ? load<Floats>(matrix.scales + column + c) : broadcast(1.0f);
+    const Floats bias = matrix.bias != nullptr ? load<Floats>(matrix.bias + column + c) : broadcast(-0.0f);
+    for (int r = 0; r < rows; ++r) {
+      const Floats value = load<Floats>(sums.values[r] + c) * scale + bias;
+      store(sums.values[r] + c, value);
     }
   }
+  for (int r = 0; r < rows; ++r) {
+    const size_t at = (row + r) * output.stride + column;
+    const float* residual = output.residual != nullptr ? output.residual + at : nullptr;
+    for (int c = 0; c < columns; ++c) output.y[at + c] = sums.values[r][c] + (residual != nullptr ? residual[c] : 0.0f);
+  }
+}
+
+// Fetch what `finish` will write, while the products are still being computed.
+inline void fetch_output(const Matrix& matrix, int column, int rows, const Output& output, int row) {
+  const int columns = matrix.n - column < kPanel ? matrix.n - column : kPanel;
+  for (int r = 0; r < rows; ++r)
+    for (int c = 0; c < columns; c += 16) {
+      const size_t at = (row + r) * output.stride + column + c;
+      fetch_to_write(output.y + at);
+      if (output.residual != nullptr) __builtin_prefetch(output.residual + at, 0, 3);
+    }
 }
 
 template <class Step, int Rows, int Lines>
@@ -149,6 +164,7 @@ inline void compute_tile(Tile tile, const Output& output, int row) {
   const Matrix& matrix = *tile.matrix;
   const int depth = Step::kDepth == 4 ? matrix.group : matrix.k;
   Sums sums;
+  fetch_output(matrix, tile.column, Rows, output, row);
   for (int group = 0; group * depth < matrix.k; ++group) {
     const int inputs = matrix.k - group * depth < depth ? matrix.k - group * depth : depth;
     const int steps = (inputs + Step::kDepth - 1) / Step::kDepth;
