@@ -22,20 +22,18 @@ class SchedulerConfig:
 
     context: int  # the most tokens a request may have, prompt and output
     token_budget: int = 512  # the most tokens computed in one step
-    max_running: int = 64
+    max_running: int = 64  # the token budget limits it too: whoever runs gets a token in every step
     policy: PolicyName = "lpm"
     patience: int = 128
     window: int = 128  # a policy that compares requests compares this many at the head of the queue
     expected_quantile: float = 0.8  # of recent output lengths, reserved at admission
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_running <= self.token_budget:
+        if min(self.context, self.token_budget, self.max_running, self.window) < 1 or self.patience < 0:
             raise InvalidRequest(
-                f"max_running is {self.max_running}; it must be between 1 and token_budget ({self.token_budget}),"
-                " so that every running request gets a token in every step"
+                "context, token_budget, max_running and window must be 1 or more, and patience 0 or more;"
+                f" got {self.context}, {self.token_budget}, {self.max_running}, {self.window} and {self.patience}"
             )
-        if min(self.context, self.window) < 1 or self.patience < 0:
-            raise InvalidRequest("context and window must be 1 or more, patience 0 or more")
         if self.policy not in POLICIES:
             raise InvalidRequest(f"there is no policy {self.policy!r}; choose from {', '.join(POLICIES)}")
 
@@ -230,7 +228,7 @@ class Scheduler:
     def _admit(self, chunks: list[Chunk], budget: int) -> None:
         """Let waiting requests in, while there are slots, budget and memory."""
         door, running = self._admission, self._running
-        slots = self.config.max_running - len(running)
+        slots = min(self.config.max_running, self.config.token_budget) - len(running)
         if budget <= 0 or slots <= 0 or not door.open(running, chunks):
             return
         while budget > 0 and slots > 0:

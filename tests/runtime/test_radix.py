@@ -139,14 +139,21 @@ class TestEviction:
         assert sorted(self.order(self.leaves(lambda node: dice.random()))) == [1, 2, 3]
         assert sorted(self.order(self.leaves(lambda node: math.nan))) == [1, 2, 3]
 
-    def test_tails_go_before_heads_and_a_parent_is_as_young_as_its_youngest_child(self) -> None:
+    def test_tails_go_before_heads(self) -> None:
         memory = KVMemory(20, 1)
         store(memory, [1, 2, 3, 4])
         store(memory, [9])
-        store(memory, [1, 2, 3, 5])  # the stem is used again, after 9
-        gone = [memory.tree.evict(1) for _ in range(3)]
-        assert len(gone) == 3
-        assert [matched(memory, tokens) for tokens in ([1, 2, 3, 4], [9], [1, 2, 3, 5])] == [3, 0, 3]
+        assert [memory.tree.evict(1) and matched(memory, [1, 2, 3, 4]) for _ in range(4)] == [3, 2, 1, 0]
+        assert matched(memory, [9]) == 1
+
+    def test_a_use_of_a_child_was_a_use_of_its_parent(self) -> None:
+        memory = KVMemory(20, 1, "lfu")
+        for tokens in ([1, 2], [1, 3], [9], [9], [9], [9], [1, 2], [1, 3]):  # 9 is found three times, 1 as well, later
+            store(memory, tokens)
+        memory.tree.evict(2)
+        assert matched(memory, [1, 2]) == matched(memory, [1, 3]) == 1
+        memory.tree.evict(1)
+        assert (matched(memory, [9]), matched(memory, [1])) == (0, 1)
 
     def test_what_is_held_stays(self) -> None:
         memory = KVMemory(20, 1)
@@ -189,6 +196,7 @@ def test_looking_again_costs_nothing_of_what_was_matched() -> None:
     before = memory.tree.compared
     assert memory.match([*range(200), 7, 7, 7, 7], None, 204, known).length == 200
     assert memory.tree.compared == before
+    assert memory.match(range(200), None, 100, known).length == 100  # a smaller limit than last time holds too
 
 
 def drop_a_lock(tree: RadixTree) -> None:

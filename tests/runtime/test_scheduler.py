@@ -403,15 +403,23 @@ def test_retracted_pages_are_found_again() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"max_running": 600}, "max_running is 600; it must be between 1 and token_budget"),
-        ({"max_running": 0}, "between 1 and"),
+        ({"max_running": 0}, r"max_running .* must be 1 or more, .* got 10, 512, 0, 128 and 128"),
         ({"patience": -1}, "patience 0 or more"),
-        ({"context": 0}, "context and window must be 1 or more"),
+        ({"context": 0}, "must be 1 or more"),
+        ({"token_budget": 0}, "must be 1 or more"),
     ],
 )
 def test_wrong_configurations_are_refused(wrong: dict[str, int], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         SchedulerConfig(**{"context": 10, **wrong})
+
+
+def test_a_budget_below_max_running_is_the_limit_of_both() -> None:
+    bench = Bench(token_budget=3, max_running=50)
+    requests = [bench.add(number, [number, 1, 2], 20) for number in range(10)]
+    while bench.scheduler.has_work:
+        assert sum(length for _, length in bench.step().values()) <= 3 >= bench.scheduler.stats().running
+    assert all(map(right_text, requests))
 
 
 @pytest.mark.parametrize(
