@@ -142,7 +142,7 @@ Forward = Callable[[Ops], Activation]  # a model's forward pass: returns the log
 
 
 class Compute(ABC):
-    """A place where models run: it packs parameters, owns the cache's memory and runs steps. Made by `kernels.compute`."""
+    """A place where models run: it packs parameters, owns the cache and runs steps. Made by `kernels.compute`."""
 
     mode: str  # fp32, bf16, int8, int4
     summary: str  # one line for people: what runs the model, and with what
