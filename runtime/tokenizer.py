@@ -19,7 +19,7 @@ from .token_bytes import spelling_of
 from .weights.checkpoint import Checkpoint
 from .weights.fields import Fields
 from .weights.gguf_file import GgufFile
-from .weights.gguf_vocabulary import tokenizer_from_gguf
+from .weights.gguf_vocabulary import building, tokenizer_from_gguf
 from .weights.safetensors import read_json
 
 # Tokens that end an answer in the chat formats there are; files often name only one of a model's.
@@ -247,10 +247,8 @@ def _backend_from(path: Path) -> Backend:
     kind = (definition.get("model") or {}).get("type", "BPE") if isinstance(definition.get("model"), dict) else None
     if kind not in ("BPE", "Unigram"):
         raise UnsupportedModel(f"{path.name}: tokenizer model {str(kind)[:40]!r}; ramify runs BPE and Unigram")
-    try:
+    with building(path.name):
         return Backend.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception for a definition it cannot use
-        raise BrokenModelFile(f"{path.name}: no usable tokenizer definition ({str(error)[:200]})") from None
 
 
 def _set_bos(backend: Backend, content: str | None, token: int | None) -> None:

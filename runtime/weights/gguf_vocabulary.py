@@ -6,18 +6,19 @@ models' own published tokenizer.json files, which is what the models were traine
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
-from ...errors import BrokenModelFile, UnsupportedModel
+from ...errors import BrokenModelFile, ModelError, UnsupportedModel
 from .fields import Fields
 from .gguf_file import GgufFile
 
 MAX_TOKENS = 1 << 22
-MAX_TOKEN_CHARACTERS = 1 << 12
+MAX_TOKEN_CHARACTERS = 1 << 10
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # values of tokenizer.ggml.token_type
 _SPACE = "▁"  # how SentencePiece writes a space
 
@@ -56,7 +57,7 @@ def tokenizer_from_gguf(file: GgufFile) -> Tokenizer:
     tokens = _tokens(file)
     kinds = _numbers(file, "tokenizer.ggml.token_type", len(tokens))
     kind = fields.text("tokenizer.ggml.model")
-    try:
+    with building(file.name):
         if kind == "gpt2":
             pre = fields.text("tokenizer.ggml.pre", "default")
             tokenizer = _byte_level(file, tokens, pre)
@@ -77,13 +78,25 @@ def tokenizer_from_gguf(file: GgufFile) -> Tokenizer:
             tokenizer.post_processor = TemplateProcessing(
                 single=[bos, "$A"], pair=[bos, "$A", "$B"], special_tokens=[(bos, tokenizer.token_to_id(bos))]
             )
-    except (BrokenModelFile, UnsupportedModel):
-        raise
-    except Exception as error:  # the tokenizers library raises plain Exception for tables it cannot use
-        raise BrokenModelFile(f"{file.name}: its tokenizer cannot be built ({str(error)[:200]})") from None
     if tokenizer.get_vocab_size() != len(tokens):
         raise BrokenModelFile(f"{file.name}: its tokenizer does not have {len(tokens)} tokens once it is built")
     return tokenizer
+
+
+@contextmanager
+def building(where: str) -> Iterator[None]:
+    """Turn whatever the tokenizers library raises for a definition it cannot use into BrokenModelFile.
+
+    It raises plain Exception, and its panics are no Exceptions at all.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise BrokenModelFile(f"{where}: its tokenizer cannot be built ({str(error)[:200]})") from None
 
 
 def _byte_level(file: GgufFile, tokens: list[str], pre: str) -> Tokenizer:
@@ -169,6 +182,8 @@ def _tokens(file: GgufFile) -> list[str]:
         raise BrokenModelFile(
             f"{file.name}: tokenizer.ggml.tokens holds a token above {MAX_TOKEN_CHARACTERS} characters"
         )
+    if len(set(tokens)) != len(tokens):
+        raise BrokenModelFile(f"{file.name}: tokenizer.ggml.tokens lists a token twice")
     return list(tokens)
 
 
