@@ -30,7 +30,8 @@ class Penalties:
 
     def count(self, token: int) -> None:
         """The token is now part of the output."""
-        self._counts[self._slot(token)] += 1
+        slot = self._slot(token)  # may make the array anew
+        self._counts[slot] += 1
 
     def apply(self, row: npt.NDArray[np.float32]) -> None:
         """Penalize the row [vocabulary] in place."""

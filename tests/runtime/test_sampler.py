@@ -134,6 +134,15 @@ def test_edits(sampler: Sampler, params: SamplingParams, prompt: list[int], outp
         np.testing.assert_allclose(state.edited(row), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_penalties_of_more_tokens_than_there_was_room_for(sampler: Sampler) -> None:
+    params = SamplingParams(repetition_penalty=1.3, frequency_penalty=0.7, presence_penalty=0.2)
+    state = sampler.row(params, range(100))
+    output = [*range(50, 400), *range(60, 200, 3), 7, 7]
+    state.accept(output)
+    row = some_logits(1)[0].numpy()
+    np.testing.assert_allclose(state.edited(row), naive(row, params, list(range(100)), output), rtol=1e-5, atol=1e-5)
+
+
 def test_min_tokens_puts_off_every_end(sampler: Sampler) -> None:
     row = torch.zeros(VOCABULARY)
     row[EOS], row[9], row[50] = 9.0, 8.0, 7.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -124,6 +126,24 @@ def test_what_is_shown_stays_true_whatever_follows(
         text = "".join(pieces)
         held = [size for stop in stops for size in range(len(stop)) if text.endswith(stop[:size])]
         assert taken == text[: len(text) - max(held, default=0)], "exactly what can still become a stop is held back"
+
+
+ENDINGS = ["".join(letters) for size in range(4) for letters in itertools.product("abc", repeat=size)]
+
+
+@pytest.mark.parametrize("regex", ["abca?b", "a(b|cc)+a", "aab|bc{2}a", "[ab]c.b", "ab.*ca", "(aab|b)c"])
+def test_what_a_regex_holds_back(regex: str) -> None:
+    """From the first place where some ending could complete a match: no character less, and none more."""
+    compiled = compile_stop_regex(regex)
+    chance = random.Random(0)
+    for _ in range(100):
+        search, text = RegexSearch(compiled), ""
+        for letter in chance.choices("abc", k=12):
+            text += letter
+            if search.feed(letter) is not None:
+                break
+            alive = [i for i in range(len(text)) if any(re.fullmatch(regex, text[i:] + end) for end in ENDINGS)]
+            assert search.held == len(text) - min(alive, default=len(text))
 
 
 @settings(max_examples=100, deadline=None)

@@ -72,6 +72,18 @@ def test_kept_sets(row: np.ndarray, temperature: float, top_k: int, top_p: float
     np.testing.assert_allclose(weight, np.exp((row[ids].astype(np.float64) - row.max()) / temperature), rtol=1e-4)
 
 
+@pytest.mark.parametrize("top_p", [0.3, 0.6, 0.9, 0.999])
+@pytest.mark.parametrize("digits", [1, 2, 6])  # of the logits: many ties, some, none
+def test_top_p_of_many_light_tokens(top_p: float, digits: int) -> None:
+    """The limit falls among tokens that are binned, with several in its bin; far below the best, and near it."""
+    row = np.random.default_rng(0).normal(size=5000).round(digits).astype(np.float32)
+    for peak in (row.max(), row.max() + 12):
+        row[77] = peak
+        for temperature in (0.5, 1.0, 5.0):
+            ids, _ = truncate(row, int(row.argmax()), temperature, -1, top_p, 0.0)
+            assert agrees(row, set(ids.tolist()), temperature, -1, top_p, 0.0)
+
+
 def test_the_comparison_notices_one_token_more_or_less() -> None:
     row = np.random.default_rng(0).normal(size=100).astype(np.float32) * 3
     options = (1.0, 20, 0.9, 0.01)
