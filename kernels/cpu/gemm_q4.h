@@ -17,49 +17,51 @@ constexpr size_t kQ4Nibbles = 256;  // bytes of a block before its scales
 constexpr size_t kQ4Block = kQ4Nibbles + 4 * kQ4Columns;
 constexpr int kQ4Rows = kLanes == 16 ? 8 : 4;
 
-// `weights` points at the first block of 16 columns, `part` is the first of its columns computed here.
+// Sums of the columns `part`... of the stripe of 16 columns at `weights`.
 template <int Rows>
-void q4_tile(const Tile& tile, int part, Sums& out) {
+void q4_tile(const Tile& tile, int part, float* kept) {
   Floats result[Rows];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) result[r] = Floats{};
-  const float* sums = reinterpret_cast<const float*>(tile.sums);
-  const char* weights = tile.weights;
-  for (int block = 0; block < tile.groups; ++block) {
-    Ints low[4], high[4], dot[Rows];
+  const int blocks = tile.matrix->k / 32;
+  const char *weights = tile.weights, *rows = tile.rows;
+  const float *scales = tile.scales, *sums = reinterpret_cast<const float*>(tile.sums);
+  for (int block = 0; block < blocks; ++block) {
+    Ints dot[Rows];
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) dot[r] = Ints{};
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       const Ints both = load<Ints>(weights + 64 * i + 4 * part);
-      low[i] = both & 0x0f0f0f0f;
-      high[i] = (Ints)((Words)both >> 4) & 0x0f0f0f0f;
+      const Ints low = both & 0x0f0f0f0f, high = (Ints)((Words)both >> 4) & 0x0f0f0f0f;
 #pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r) {
-        const char* activations = tile.rows + r * tile.stride + 32 * block + 4 * i;
-        dot[r] = dot_bytes(dot[r], low[i], broadcast(read_int(activations)));
-        dot[r] = dot_bytes(dot[r], high[i], broadcast(read_int(activations + 16)));
+        const char* activations = rows + r * tile.stride + 4 * i;
+        dot[r] = dot_bytes(dot[r], low, broadcast(read_int(activations)));
+        dot[r] = dot_bytes(dot[r], high, broadcast(read_int(activations + 16)));
       }
     }
     const char* halves = weights + kQ4Nibbles + 2 * part;
     const Floats d = load_halves(halves), m = load_halves(halves + 2 * kQ4Columns);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
-      const size_t at = r * tile.groups + block;
-      result[r] = multiply_add(to_floats(dot[r]) * broadcast(tile.scales[at]), d, result[r]);
-      result[r] = multiply_add(m, broadcast(sums[at]), result[r]);
+      result[r] = multiply_add(to_floats(dot[r]) * broadcast(scales[r]), d, result[r]);
+      result[r] = multiply_add(m, broadcast(sums[r]), result[r]);
     }
     weights += kQ4Block;
+    rows += 32;
+    scales += tile.all_rows;
+    sums += tile.all_rows;
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < Rows; ++r) store(out.values[r] + tile.column % kPanel + part, result[r]);
+  for (int r = 0; r < Rows; ++r) store(kept + r * kPanel + part, result[r]);
 }
 
 template <int Rows = kQ4Rows>
-inline void q4_rows(int rows, const Tile& tile, int part, Sums& out) {
+inline void q4_rows(int rows, const Tile& tile, int part, float* kept) {
   if constexpr (Rows == 0) return;
-  else if (rows == Rows) q4_tile<Rows>(tile, part, out);
-  else q4_rows<Rows - 1>(rows, tile, part, out);
+  else if (rows == Rows) q4_tile<Rows>(tile, part, kept);
+  else q4_rows<Rows - 1>(rows, tile, part, kept);
 }
 
 inline void q4_panels(const Matrix& matrix, const Scratch& area, const char* scratch, int rows, int panel0, int panel1,
@@ -69,15 +71,13 @@ inline void q4_panels(const Matrix& matrix, const Scratch& area, const char* scr
   for (int panel = panel0; panel < panel1; ++panel) {
     for (int t = 0; t < tiles; ++t) {
       const int first = rows * t / tiles, next = rows * (t + 1) / tiles;
-      Sums sums;
+      Sums kept;
       Tile tile = tile_of(matrix, area, scratch, panel * kPanel, first);
       tile.weights = static_cast<const char*>(matrix.data) + stripe * (tile.column / kQ4Columns);
-      for (int stripes = 0; stripes < kPanel / kQ4Columns; ++stripes) {
-        for (int part = 0; part < kQ4Columns; part += kLanes) q4_rows(next - first, tile, part, sums);
-        tile.weights += stripe;
-        tile.column += kQ4Columns;
-      }
-      finish(matrix, sums, panel * kPanel, next - first, output, first);
+      for (int column = 0; column < kPanel; column += kQ4Columns, tile.weights += stripe)
+        for (int part = 0; part < kQ4Columns; part += kLanes)
+          q4_rows(next - first, tile, part, kept.values[0] + column);
+      write_kept(tile, next - first, output, kept);
     }
   }
 }

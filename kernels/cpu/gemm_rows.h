@@ -12,8 +12,9 @@ namespace ramify {
 struct Scratch {
   size_t stride;   // bytes from one row of activations to the next
   int groups;      // groups of activations in a row: each has a scale and a sum
-  size_t scales;   // offset of float [rows, groups]
-  size_t sums;     // offset of [rows, groups]: int32 -128 * sum (I8), or float scale * sum (Q4)
+  int rows;
+  size_t scales;   // offset of float [groups, rows]
+  size_t sums;     // offset of [groups, rows]: int32 -128 * sum (I8), or float scale * sum (Q4)
   size_t bytes;
 };
 
@@ -27,6 +28,7 @@ inline Scratch scratch_layout(const Matrix& matrix, int rows) {
   area.stride = round_up(matrix.k * element, 64);
   if (area.stride / 64 % 2 == 0) area.stride += 64;  // an odd number of lines: the rows of a tile fall in different sets
   area.groups = quantized ? (matrix.k + matrix.group - 1) / matrix.group : 0;
+  area.rows = rows;
   area.scales = area.stride * rows;
   area.sums = area.scales + round_up(sizeof(float) * area.groups * rows, 64);
   area.bytes = area.sums + round_up(sizeof(float) * area.groups * rows, 64);
@@ -71,17 +73,17 @@ inline float quantize_group(const float* x, const float* inverse_smooth, int cou
 inline void quantize_row(const Matrix& matrix, const Scratch& area, const float* x, int row, char* scratch) {
   const bool offset_weights = static_cast<Kind>(matrix.kind) == Kind::I8;
   int8_t* bytes = reinterpret_cast<int8_t*>(scratch + area.stride * row);
-  float* scales = reinterpret_cast<float*>(scratch + area.scales) + static_cast<size_t>(area.groups) * row;
-  char* sums = scratch + area.sums + sizeof(float) * area.groups * row;
   for (int g = 0; g < area.groups; ++g) {
     const int first = g * matrix.group;
     const int count = matrix.k - first < matrix.group ? matrix.k - first : matrix.group;
     const float* smooth = matrix.inverse_smooth != nullptr ? matrix.inverse_smooth + first : nullptr;
     int32_t sum;
-    scales[g] = quantize_group(x + first, smooth, count, bytes + first, sum);
+    const float scale = quantize_group(x + first, smooth, count, bytes + first, sum);
     const int32_t correction = -128 * sum;
-    const float scaled = scales[g] * static_cast<float>(sum);
-    std::memcpy(sums + 4 * g, offset_weights ? static_cast<const void*>(&correction) : &scaled, 4);
+    const float scaled = scale * static_cast<float>(sum);
+    const size_t at = sizeof(float) * (static_cast<size_t>(g) * area.rows + row);
+    std::memcpy(scratch + area.scales + at, &scale, 4);
+    std::memcpy(scratch + area.sums + at, offset_weights ? static_cast<const void*>(&correction) : &scaled, 4);
   }
   for (int i = matrix.k; i % 4 != 0; ++i) bytes[i] = 0;
 }

@@ -71,117 +71,138 @@ struct Tile {
   const char* weights;
   const char* rows;
   size_t stride;
-  const float* scales;  // [rows, groups]
-  const int32_t* sums;  // [rows, groups]
-  int groups;
-  const char* ahead;
-  int column;  // the first column, in the matrix
+  const float* scales;  // [groups, all rows]
+  const int32_t* sums;  // [groups, all rows]
+  int all_rows;
+  const char* ahead;  // what to fetch meanwhile
+  int column, row;    // of the first output
 };
 
 inline Tile tile_of(const Matrix& matrix, const Scratch& area, const char* scratch, int column, int row) {
-  const size_t groups = static_cast<size_t>(area.groups) * row;
   Tile tile{};
   tile.matrix = &matrix;
   tile.rows = scratch + area.stride * row;
   tile.stride = area.stride;
-  tile.scales = reinterpret_cast<const float*>(scratch + area.scales) + groups;
-  tile.sums = reinterpret_cast<const int32_t*>(scratch + area.sums) + groups;
-  tile.groups = area.groups;
+  tile.scales = reinterpret_cast<const float*>(scratch + area.scales) + row;
+  tile.sums = reinterpret_cast<const int32_t*>(scratch + area.sums) + row;
+  tile.all_rows = area.rows;
   tile.column = column;
+  tile.row = row;
   return tile;
 }
 
-// Where a tile leaves its sums, before scale, bias and residual.
+// Where a tile keeps its sums between groups, or when its panel is not whole.
 struct alignas(64) Sums {
   float values[kTileRows][kPanel];
 };
 
 template <int Rows, int Vectors, class Action>
 inline __attribute__((always_inline)) void for_tile(Action action) {
-#pragma GCC unroll 8
-  for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) action(r, v);
+  for (int v = 0; v < Vectors; ++v)
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) action(r, v);
 }
 
-// One group of a quantized tile (or all of K): sums = the products, times the rows' scales, on top of earlier groups.
+// y = sums * scale + bias + residual, for columns that all exist; `sum` gives one vector of sums.
+template <int Rows, int Vectors, class Sum>
+inline __attribute__((always_inline)) void write_tile(const Tile& tile, int column, const Output& output, Sum sum) {
+  const Matrix& matrix = *tile.matrix;
+  const size_t start = tile.row * output.stride + tile.column + column;
+#pragma GCC unroll 4
+  for (int v = 0; v < Vectors; ++v) {
+    const int at = column + v * kLanes;
+    // x * 1 and x + -0 are x
+    const Floats scale = matrix.scales != nullptr ? load<Floats>(matrix.scales + tile.column + at) : broadcast(1.0f);
+    const Floats bias = matrix.bias != nullptr ? load<Floats>(matrix.bias + tile.column + at) : broadcast(-0.0f);
+    float* y = output.y + start + v * kLanes;
+    const float* residual = output.residual + start + v * kLanes;
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r, y += output.stride, residual += output.stride) {
+      Floats value = multiply_add(sum(r, v), scale, bias);
+      if (output.residual != nullptr) value += load<Floats>(residual);
+      store(y, value);
+    }
+  }
+}
+
+// One group of a quantized tile (or all of K): the products, times the rows' scales, on top of the earlier groups. The
+// last group of a whole panel goes straight to y.
 template <class Step, int Rows, int Lines>
-void compute_group(const Tile& tile, int group, int steps, int column, Sums& out) {
+void compute_group(const Tile& tile, int steps, int column, bool first, bool write, const Output& output, Sums& kept) {
   constexpr int Vectors = kTileVectors;
+  constexpr bool Quantized = Step::kDepth == 4;
   typename Step::Sum sums[Rows][Vectors];
   for_tile<Rows, Vectors>([&](int r, int v) {
-    if constexpr (Step::kDepth == 4) sums[r][v] = broadcast(tile.sums[r * tile.groups + group]);
+    if constexpr (Quantized) sums[r][v] = broadcast(tile.sums[r]);
     else sums[r][v] = Floats{};
   });
   accumulate<Step, Rows, Vectors, Lines>(tile.weights + 4 * column, tile.rows, tile.stride, steps, tile.ahead, sums);
-  float* to = out.values[0] + column;
-  if constexpr (Step::kDepth < 4) {
-    for_tile<Rows, Vectors>([&](int r, int v) { store(to + r * kPanel + v * kLanes, sums[r][v]); });
-  } else {
-    Floats scales[Rows];
-#pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r) scales[r] = broadcast(tile.scales[r * tile.groups + group]);
-    for_tile<Rows, Vectors>([&](int r, int v) {
-      float* at = to + r * kPanel + v * kLanes;
-      const Floats before = group == 0 ? Floats{} : load<Floats>(at);
-      store(at, multiply_add(to_floats(sums[r][v]), scales[r], before));
-    });
-  }
-}
-
-// y = sums * scale + bias + residual, for the columns that exist.
-inline __attribute__((noinline)) void finish(const Matrix& matrix, Sums& sums, int column, int rows,
-                                             const Output& output, int row) {
-  const int columns = matrix.n - column < kPanel ? matrix.n - column : kPanel;
-  for (int c = 0; c < kPanel; c += kLanes) {
-    const Floats scale = matrix.scales != nullptr ? load<Floats>(matrix.scales + column + c) : broadcast(1.0f);
-    const Floats bias = matrix.bias != nullptr ? load<Floats>(matrix.bias + column + c) : broadcast(-0.0f);
-    for (int r = 0; r < rows; ++r) {
-      const Floats value = load<Floats>(sums.values[r] + c) * scale + bias;
-      store(sums.values[r] + c, value);
+  float* keep = kept.values[0] + column;
+  const auto scaled = [&](int r, int v) {
+    if constexpr (Quantized) {
+      const Floats before = first ? Floats{} : load<Floats>(keep + r * kPanel + v * kLanes);
+      return multiply_add(to_floats(sums[r][v]), broadcast(tile.scales[r]), before);
+    } else {
+      return sums[r][v];
     }
-  }
+  };
+  if (write) write_tile<Rows, Vectors>(tile, column, output, scaled);
+  else for_tile<Rows, Vectors>([&](int r, int v) { store(keep + r * kPanel + v * kLanes, scaled(r, v)); });
+}
+
+// The same for the columns that exist of a panel that is not whole.
+inline __attribute__((noinline)) void write_kept(const Tile& tile, int rows, const Output& output, Sums& kept) {
+  const Matrix& matrix = *tile.matrix;
   for (int r = 0; r < rows; ++r) {
-    const size_t at = (row + r) * output.stride + column;
-    const float* residual = output.residual != nullptr ? output.residual + at : nullptr;
-    for (int c = 0; c < columns; ++c) output.y[at + c] = sums.values[r][c] + (residual != nullptr ? residual[c] : 0.0f);
+    const size_t at = (tile.row + r) * output.stride + tile.column;
+    for (int c = 0; c < kPanel; c += kLanes) {
+      const float* scales = matrix.scales + tile.column + c;
+      const Floats scale = matrix.scales != nullptr ? load<Floats>(scales) : broadcast(1.0f);
+      const Floats bias = matrix.bias != nullptr ? load<Floats>(matrix.bias + tile.column + c) : broadcast(-0.0f);
+      store(kept.values[r] + c, multiply_add(load<Floats>(kept.values[r] + c), scale, bias));
+    }
+    for (int c = 0; tile.column + c < matrix.n; ++c)
+      output.y[at + c] = kept.values[r][c] + (output.residual != nullptr ? output.residual[at + c] : 0.0f);
   }
 }
 
-// Fetch what `finish` will write, while the products are still being computed.
-inline void fetch_output(const Matrix& matrix, int column, int rows, const Output& output, int row) {
-  const int columns = matrix.n - column < kPanel ? matrix.n - column : kPanel;
+// Fetch what will be written, while the products are still being computed.
+inline void fetch_output(const Tile& tile, int rows, const Output& output) {
   for (int r = 0; r < rows; ++r)
-    for (int c = 0; c < columns; c += 16) {
-      const size_t at = (row + r) * output.stride + column + c;
+    for (int c = 0; c < kPanel; c += 16) {
+      const size_t at = (tile.row + r) * output.stride + tile.column + c;
       fetch_to_write(output.y + at);
       if (output.residual != nullptr) __builtin_prefetch(output.residual + at, 0, 3);
     }
 }
 
 template <class Step, int Rows, int Lines>
-inline void compute_tile(Tile tile, const Output& output, int row) {
+inline void compute_tile(Tile tile, const Output& output) {
   const Matrix& matrix = *tile.matrix;
   const int depth = Step::kDepth == 4 ? matrix.group : matrix.k;
-  Sums sums;
-  fetch_output(matrix, tile.column, Rows, output, row);
-  for (int group = 0; group * depth < matrix.k; ++group) {
-    const int inputs = matrix.k - group * depth < depth ? matrix.k - group * depth : depth;
-    const int steps = (inputs + Step::kDepth - 1) / Step::kDepth;
+  const bool whole = tile.column + kPanel <= matrix.n;
+  Sums kept;
+  if (whole) fetch_output(tile, Rows, output);
+  for (int start = 0; start < matrix.k; start += depth) {
+    const bool last = matrix.k - start <= depth;
+    const int steps = ((last ? matrix.k - start : depth) + Step::kDepth - 1) / Step::kDepth;
     for (int column = 0; column < kPanel; column += kTileVectors * kLanes)
-      compute_group<Step, Rows, Lines>(tile, group, steps, column, sums);
+      compute_group<Step, Rows, Lines>(tile, steps, column, start == 0, whole && last, output, kept);
     tile.weights += kStepBytes * steps;
     tile.rows += 4 * steps;
+    tile.scales += tile.all_rows;
+    tile.sums += tile.all_rows;
     tile.ahead += 64 * Lines * steps;
   }
-  finish(matrix, sums, tile.column, Rows, output, row);
+  if (!whole) write_kept(tile, Rows, output, kept);
 }
 
 template <class Step, int Lines, int Rows = kTileRows>
-inline void compute_rows(int rows, const Tile& tile, const Output& output, int row) {
+inline void compute_rows(int rows, const Tile& tile, const Output& output) {
   if constexpr (Rows == 0) return;
-  else if (rows == Rows) compute_tile<Step, Rows, Lines>(tile, output, row);
-  else compute_rows<Step, Lines, Rows - 1>(rows, tile, output, row);
+  else if (rows == Rows) compute_tile<Step, Rows, Lines>(tile, output);
+  else compute_rows<Step, Lines, Rows - 1>(rows, tile, output);
 }
 
 template <class Step>
@@ -199,8 +220,8 @@ void tiled_panels(const Matrix& matrix, const Scratch& area, const char* scratch
         Tile tile = tile_of(matrix, area, scratch, panel * kPanel, first);
         tile.weights = static_cast<const char*>(matrix.data) + panel_bytes * panel;
         tile.ahead = tile.weights + panel_bytes;
-        if (tiles < 3 && t == 0) compute_rows<Step, 3>(next - first, tile, output, first);
-        else compute_rows<Step, 0>(next - first, tile, output, first);
+        if (tiles < 3 && t == 0) compute_rows<Step, 3>(next - first, tile, output);
+        else compute_rows<Step, 0>(next - first, tile, output);
       }
     }
   }
