@@ -32,6 +32,7 @@ class Admission:
         self._tickets = 0
         self._departures = 0  # admitted, admitted again, aborted
         self._ordered: Iterator[Request] = iter(())
+        self._looks = 0
         self._computing: set[tuple[object, ...]] = set()
         self._reserved = 0
 
@@ -67,6 +68,7 @@ class Admission:
         if running and self._memory.room <= self._reserved:
             return False
         self._ordered = iter(())
+        self._looks = 2  # at the head of the queue; the second when all of the first came in or wait for siblings
         self._computing.clear()
         for chunk in chunks:
             self._note_computing(chunk)
@@ -74,7 +76,6 @@ class Admission:
 
     def next(self, running: Sequence[Request]) -> Request | None:
         """The request to admit now, or None. It stays in the queue until it is removed."""
-        first_look = True
         while len(self._queue):
             oldest = self._queue.oldest()
             if oldest.deadline <= self._departures:
@@ -88,9 +89,9 @@ class Admission:
                     continue
                 request.seniority = (-request.priority, request.ticket)
                 return request if self._fits(request, running) else None
-            if not first_look:
+            if not self._looks:
                 return None
-            first_look = False
+            self._looks -= 1
             self._ordered = iter(self._policy.order(self._queue.first(self._window), self._memory))
         return None
 

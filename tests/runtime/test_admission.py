@@ -199,25 +199,43 @@ def test_an_unknown_policy_is_refused_with_the_known_ones() -> None:
         SchedulerConfig(context=10, policy="best")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("policy", ["lpm", "dfs-weight"])
-def test_planning_looks_at_the_head_of_a_long_queue_only(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(40_000, 4, policy=policy, window=32, max_running=8)
-    for number in range(3000):
-        bench.add(number, [number, 1, 2, 3, 4], max_new_tokens=3)
-    looks = 0
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Grows by one with each look-up in the tree."""
+    seen: list[object] = []
     sound = KVMemory.match
 
     def counted(*arguments: object) -> object:
-        nonlocal looks
-        looks += 1
+        seen.append(arguments[2])
         return sound(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(KVMemory, "match", counted)
+    return seen
+
+
+@pytest.mark.parametrize("policy", ["lpm", "dfs-weight"])
+def test_planning_looks_at_the_head_of_a_long_queue_only(policy: str, looks: list[object]) -> None:
+    bench = Bench(40_000, 4, policy=policy, window=32, max_running=8)
+    for number in range(3000):
+        bench.add(number, [number, 1, 2, 3, 4], max_new_tokens=3)
     bench.step()
-    assert 8 <= looks <= 32 + 2 * 8
-    looks = 0
+    assert 8 <= len(looks) <= 32 + 2 * 8
+    looks.clear()
     bench.step()  # every slot is taken: nothing to look for
-    assert looks == 0
+    assert not looks
+
+
+@pytest.mark.parametrize("policy", ["lpm", "dfs-weight"])
+def test_a_queue_full_of_siblings_is_not_looked_through_again_for_everybody_behind_it(
+    policy: str, looks: list[object]
+) -> None:
+    bench = Bench(40_000, 4, policy=policy, window=32, max_running=64)
+    for number in range(32):
+        bench.add(number, [*range(600), number])
+    for number in range(32, 200):
+        bench.add(number, [number, 1, 2, 3, 4])
+    bench.step()
+    assert len(looks) <= 4 * 32
 
 
 # ---- ageing
