@@ -66,7 +66,8 @@ def _engine_options() -> argparse.ArgumentParser:
     group.add_argument("--model", default="smollm2", help="smollm2, a Hugging Face directory, a .gguf file or a hub id")
     hints = typing.get_type_hints(EngineOptions)
     for item in fields(EngineOptions):
-        hint, flag, text = hints[item.name], "--" + item.name.replace("_", "-"), item.metadata["help"]
+        hint, flag = hints[item.name], "--" + item.name.replace("_", "-")
+        text = item.metadata["help"].replace("%", "%%")
         if item.default is not None:
             text += " (default: %(default)s)"
         if bool in (hint, *typing.get_args(hint)):
