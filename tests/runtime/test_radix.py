@@ -146,6 +146,19 @@ class TestEviction:
         assert [memory.tree.evict(1) and matched(memory, [1, 2, 3, 4]) for _ in range(4)] == [3, 2, 1, 0]
         assert matched(memory, [9]) == 1
 
+    def test_what_was_held_until_just_now_counts_as_used_just_now(self) -> None:
+        memory = KVMemory(20, 1)
+        long = memory.claim([1])
+        assert memory.extend(long, 1)
+        memory.publish(long, [1], 1)
+        store(memory, [2])
+        memory.release(long)
+        pin = memory.pin([2])
+        store(memory, [3])
+        pin.release()
+        gone = [memory.tree.evict(1) and [matched(memory, [token]) for token in (1, 2, 3)] for _ in range(2)]
+        assert gone == [[0, 1, 1], [0, 1, 0]]
+
     def test_a_use_of_a_child_was_a_use_of_its_parent(self) -> None:
         memory = KVMemory(20, 1, "lfu")
         for tokens in ([1, 2], [1, 3], [9], [9], [9], [9], [1, 2], [1, 3]):  # 9 is found three times, 1 as well, later
