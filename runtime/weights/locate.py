@@ -44,11 +44,14 @@ def locate(model: str | Path, *, progress: bool = True) -> ModelFiles:
     text = str(model)
     if not text or "\0" in text:
         raise ModelNotFound(f"{text!r} is no model; {_WAYS}")
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return _in_directory(path)
-    if path.is_file():
-        return _file(path)
+    try:
+        path = Path(model).expanduser()
+        if path.is_dir():
+            return _in_directory(path)
+        if path.is_file():
+            return _file(path)
+    except (OSError, RuntimeError) as error:  # a name too long, a place that may not be read, an unknown ~user
+        raise ModelNotFound(f"cannot look for a model at {text[:200]!r}: {str(error)[:100]}; {_WAYS}") from None
     if isinstance(model, str) and _HUB_ID.fullmatch(model) and not model.lower().endswith((".gguf", ".safetensors")):
         return _from_hub(model)
     raise ModelNotFound(f"there is no model at {text[:200]!r}; {_WAYS}")
