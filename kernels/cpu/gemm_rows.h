@@ -38,16 +38,17 @@ inline Scratch scratch_layout(const Matrix& matrix, int rows) {
 // Quantizes one group to signed bytes; returns its scale, and the sum of the bytes. The largest magnitude is found among
 // the bit patterns, where an infinity or a NaN beats every number: the scale is then NaN, and with it all that the row
 // gives, as it would be in floating point.
+template <bool Smooth>
 inline float quantize_group(const float* x, const float* inverse_smooth, int count, int8_t* bytes, int32_t& sum) {
   const int whole = count / kLanes * kLanes;
   const auto read = [&](int i) {
     if (i < whole) {
       const Floats value = load<Floats>(x + i);
-      return inverse_smooth != nullptr ? value * load<Floats>(inverse_smooth + i) : value;
+      return Smooth ? value * load<Floats>(inverse_smooth + i) : value;
     }
     Floats value{};
     for (int lane = 0; i + lane < count; ++lane)
-      value[lane] = inverse_smooth != nullptr ? x[i + lane] * inverse_smooth[i + lane] : x[i + lane];
+      value[lane] = Smooth ? x[i + lane] * inverse_smooth[i + lane] : x[i + lane];
     return value;
   };
   Ints largest{};
@@ -76,9 +77,10 @@ inline void quantize_row(const Matrix& matrix, const Scratch& area, const float*
   for (int g = 0; g < area.groups; ++g) {
     const int first = g * matrix.group;
     const int count = matrix.k - first < matrix.group ? matrix.k - first : matrix.group;
-    const float* smooth = matrix.inverse_smooth != nullptr ? matrix.inverse_smooth + first : nullptr;
+    const float* smooth = matrix.inverse_smooth;
     int32_t sum;
-    const float scale = quantize_group(x + first, smooth, count, bytes + first, sum);
+    const float scale = smooth != nullptr ? quantize_group<true>(x + first, smooth + first, count, bytes + first, sum)
+                                          : quantize_group<false>(x + first, nullptr, count, bytes + first, sum);
     const int32_t correction = -128 * sum;
     const float scaled = scale * static_cast<float>(sum);
     const size_t at = sizeof(float) * (static_cast<size_t>(g) * area.rows + row);

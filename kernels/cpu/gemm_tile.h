@@ -178,7 +178,7 @@ inline void fetch_output(const Tile& tile, int rows, const Output& output) {
 }
 
 template <class Step, int Rows, int Lines>
-inline void compute_tile(Tile tile, const Output& output) {
+void compute_tile(Tile& tile, const Output& output) {
   const Matrix& matrix = *tile.matrix;
   const int depth = Step::kDepth == 4 ? matrix.group : matrix.k;
   const bool whole = tile.column + kPanel <= matrix.n;
@@ -199,7 +199,7 @@ inline void compute_tile(Tile tile, const Output& output) {
 }
 
 template <class Step, int Lines, int Rows = kTileRows>
-inline void compute_rows(int rows, const Tile& tile, const Output& output) {
+inline void compute_rows(int rows, Tile& tile, const Output& output) {
   if constexpr (Rows == 0) return;
   else if (rows == Rows) compute_tile<Step, Rows, Lines>(tile, output);
   else compute_rows<Step, Lines, Rows - 1>(rows, tile, output);
