@@ -13,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 Row = npt.NDArray[np.float32]  # [vocabulary]
+Weights = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
 _MASK = 2**64 - 1
 _BLOCK = 256  # a full draw finds the block first, then the token in it
 _WIDTHS = (4.0, 8.0, 16.0, math.inf)  # how far below the best logit the top k are looked for, in turn
 _NEAR = np.float32(math.exp(-8.0))  # lighter tokens are looked at only when the others do not make up the mass
-_SORTED = 512  # more tokens than this are binned before they are sorted
-_BINS = 2_048
+_SORTED = 1_024  # more tokens than this are binned before they are sorted
+_BINS = 4_096
+_WEIGHTLESS = 104.0  # exp of minus this is 0 in float32
 
 
 def uniform(seed: int, position: int) -> float:
@@ -37,43 +39,44 @@ def _mix(word: int) -> int:
 
 def draw(row: Row, best: int, noise: float, temperature: float, top_k: int, top_p: float, min_p: float) -> int:
     """The token that `noise` in [0, 1) picks; `best` is the row's (finite) argmax."""
-    if not 0 < top_k < len(row) and top_p >= 1.0 and min_p <= 0.0:
-        return _draw_any(_weights(row, best, temperature), noise)
     ids, kept = truncate(row, best, temperature, top_k, top_p, min_p)
-    cumulative = kept.cumsum()
+    if ids is None:
+        return _draw_any(kept, noise)
+    cumulative = kept.cumsum(dtype=np.float64)
     place = int(cumulative.searchsorted(noise * cumulative[-1], side="right"))
     return int(ids[min(place, len(ids) - 1)])
 
 
 def truncate(
     row: Row, best: int, temperature: float, top_k: int, top_p: float, min_p: float
-) -> tuple[Ids, npt.NDArray[np.float64]]:
-    """The kept token ids, ascending, and their weights relative to the best one's.
+) -> tuple[Ids | None, Weights]:
+    """The kept token ids, ascending, and their weights relative to the best one's; or None and weights [vocabulary].
 
     top_p keeps the fewest tokens that reach that share of the mass top_k left; min_p is a share of the best's weight.
     Among equals the smaller ids are kept.
     """
+    ids: Ids | None
+    kept: Weights
     if 0 < top_k < len(row):
         ids = _top(row, best, top_k)
-        kept = np.exp((row[ids].astype(np.float64) - float(row[best])) / temperature)
-        need = top_p * float(kept.sum())
-    elif top_p < 1.0:
-        every = _weights(row, best, temperature)  # [vocabulary]
-        need = top_p * float(every.sum(dtype=np.float64))
-        ids = np.flatnonzero(every >= _NEAR)
-        if float(every[ids].sum(dtype=np.float64)) < need:
-            ids = np.flatnonzero(every)
-        kept = every[ids].astype(np.float64)
-    else:  # min_p alone: nothing much further below the best can pass, and no other mass need be known
+        kept = _weights(row[ids], row[best], temperature)
+        need = top_p * float(kept.sum(dtype=np.float64))
+    elif top_p >= 1.0 and min_p > 0.0:  # nothing much further below the best can pass: no other mass need be known
         ids = _within(row, best, (1e-3 - math.log(min_p)) * temperature)
-        kept = np.exp((row[ids].astype(np.float64) - float(row[best])) / temperature)
-        need = math.inf
+        kept = _weights(row[ids], row[best], temperature)
+        return _cut(ids, kept, kept >= min_p)
+    else:
+        ids, kept = None, _weights(row, row[best], temperature)
+        if top_p >= 1.0:
+            return None, kept
+        need = top_p * float(kept.sum(dtype=np.float64))
+        near = np.flatnonzero(kept >= _NEAR)
+        if len(near) <= _SORTED and float(kept[near].sum(dtype=np.float64)) >= need:
+            ids, kept = near, kept[near]
     if top_p < 1.0:
-        heavy = _heaviest(row[ids], kept, need)
-        ids, kept = ids[heavy], kept[heavy]
+        ids, kept = _cut(ids, kept, _heaviest(row if ids is None else row[ids], kept, need, temperature))
     if min_p > 0.0:
-        enough = kept >= min_p
-        ids, kept = ids[enough], kept[enough]
+        ids, kept = _cut(ids, kept, kept >= min_p)
     return ids, kept
 
 
@@ -83,9 +86,9 @@ def best_first(row: Row, count: int) -> Ids:
     return ids[np.argsort(-row[ids], kind="stable")]
 
 
-def _weights(row: Row, best: int, temperature: float) -> Row:
-    """exp((logit - best logit) / temperature) of the whole row [vocabulary]: the best one weighs 1."""
-    scaled = row - row[best]
+def _weights(values: Row, best: np.float32, temperature: float) -> Row:
+    """exp((value - best) / temperature): the best one weighs 1."""
+    scaled = values - best
     if temperature != 1.0:
         with np.errstate(over="ignore"):  # -inf is right
             scaled *= np.float32(1.0 / temperature)
@@ -93,7 +96,14 @@ def _weights(row: Row, best: int, temperature: float) -> Row:
     return scaled
 
 
-def _draw_any(weight: Row, noise: float) -> int:
+def _cut(ids: Ids | None, kept: Weights, stay: npt.NDArray[np.bool_]) -> tuple[Ids | None, Weights]:
+    """Only the tokens that stay: the others leave a list, and weigh nothing in a vocabulary."""
+    if ids is None:
+        return None, kept * stay
+    return ids[stay], kept[stay]
+
+
+def _draw_any(weight: Weights, noise: float) -> int:
     """Inverts the cumulative sum over all tokens: first that of blocks, then that of the tokens in one block."""
     blocks = np.add.reduceat(weight, np.arange(0, len(weight), _BLOCK)).cumsum(dtype=np.float64)  # [blocks]
     target = noise * blocks[-1]
@@ -122,22 +132,23 @@ def _top(row: Row, best: int, count: int) -> Ids:
     return ids[chosen]
 
 
-def _heaviest(values: Row, kept: npt.NDArray[np.float64], need: float) -> npt.NDArray[np.bool_]:
+def _heaviest(values: Row, kept: Weights, need: float, temperature: float) -> npt.NDArray[np.bool_]:
     """Which of the tokens make up the smallest set whose weights reach `need`: larger values first, then smaller ids.
 
     Many tokens are first put into bins by value, so that only the bin where the limit falls is sorted.
     """
-    if len(values) > _SORTED and (span := float(values.max() - values.min())) > 0.0:
-        bins = ((values.max() - values) * np.float32(_BINS / span)).astype(np.int64)
+    chosen = np.zeros(len(values), np.bool_)
+    inside = np.arange(len(values))
+    if len(values) > _SORTED:
+        scale = _BINS / (_WEIGHTLESS * temperature)
+        bins = np.minimum((values.max() - values) * np.float32(scale), np.float32(_BINS)).astype(np.int64)
         cumulative = np.bincount(bins, weights=kept).cumsum()
         limit = int(cumulative.searchsorted(need))
-        chosen: npt.NDArray[np.bool_] = bins < limit
+        chosen = bins < limit
         inside = np.flatnonzero(bins == limit)
         need -= float(cumulative[limit - 1]) if limit else 0.0
-    else:
-        chosen, inside = np.zeros(len(values), np.bool_), np.arange(len(values))
     order = inside[np.argsort(-values[inside], kind="stable")]
-    chosen[order[: int(kept[order].cumsum().searchsorted(need)) + 1]] = True
+    chosen[order[: int(kept[order].cumsum(dtype=np.float64).searchsorted(need)) + 1]] = True
     return chosen
 
 
