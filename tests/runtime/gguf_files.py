@@ -48,6 +48,7 @@ def write_gguf(
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
     *,
     architecture: str = "llama",
+    vocabulary: int = VOCABULARY,
     metadata: Mapping[str, Any] | None = None,
     extra: Mapping[str, Blocks] | None = None,
     without: tuple[str, ...] = (),
@@ -76,7 +77,7 @@ def write_gguf(
     random = np.random.default_rng(1)
     head = WIDTH // HEADS
     shapes = {
-        "token_embd.weight": (VOCABULARY, WIDTH),
+        "token_embd.weight": (vocabulary, WIDTH),
         "blk.0.attn_q.weight": (HEADS * head, WIDTH),
         "blk.0.attn_k.weight": (KV_HEADS * head, WIDTH),
         "blk.0.attn_v.weight": (KV_HEADS * head, WIDTH),
