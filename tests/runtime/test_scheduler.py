@@ -35,6 +35,10 @@ class Bench:
     def plan(self) -> Plan:
         plan = self.scheduler.plan()
         assert plan is not None
+        size = self.memory.page_size
+        written = [page for chunk in plan.chunks for page in chunk.pages[chunk.start // size : -(-chunk.stop // size)]]
+        assert len(set(written)) == len(written), "two chunks write to one page"
+        assert all(chunk.request.state is RequestState.RUNNING for chunk in plan.chunks)
         return plan
 
     def step(self) -> dict[int, tuple[int, int]]:
@@ -370,6 +374,17 @@ def test_a_prefill_does_not_push_out_its_seniors_and_two_halves_do_not_block_eac
     requests = [bench.add(number, [number] * 36, 4) for number in (1, 2)]
     bench.run(most_steps=100)
     assert requests[0].retractions == 0 and all(map(right_text, requests))
+
+
+def test_who_is_retracted_after_its_chunk_was_planned_is_out_of_the_plan() -> None:
+    bench = Bench(pages=20, page_size=1, token_budget=3, policy="priority", expected_quantile=0.01)
+    bench.add(0, [9], 1)
+    bench.run()
+    low = bench.add(1, [1, 1], 18)
+    bench.step()
+    high = bench.add(2, [2] * 15, 2, priority=1)  # its prompt is computed a little at a time, while the other grows
+    bench.run()
+    assert low.retractions > 0 and right_text(low) and right_text(high)
 
 
 def test_pins_yield_when_nothing_else_can_and_only_then() -> None:
