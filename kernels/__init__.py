@@ -26,7 +26,7 @@ def compute(
     """A place to run a model: the compiled core on a CPU, plain torch elsewhere and where nothing can be compiled.
 
     `mode` is fp32, bf16, int8, int4 or auto (the fastest that keeps the model's choices); `threads` defaults to the
-    physical cores at hand; `smoothing`, by a name of a linear: what its input channels are divided by in int8.
+    physical cores at hand; `smoothing` maps a linear's name to the largest magnitude seen in each input channel.
     What was chosen, and why if it is the fallback, is in the result's `summary`.
     """
     if mode not in MODES:

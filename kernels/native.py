@@ -47,7 +47,7 @@ class NativeCompute(Compute):
     """The compiled core on `threads` threads (the caller's is one of them). One step runs at a time.
 
     mode: fp32 (exact; bit for bit the same for a row, whatever else is in the batch), bf16, int8, int4 (in blocks of
-    32), or auto. `smoothing`, by a linear's name: what its input channels are divided by in int8.
+    32), or auto. `smoothing` is the largest magnitude of each input channel, by a linear's name (see Packer).
     """
 
     def __init__(

@@ -95,8 +95,8 @@ def as_bytes(values: torch.Tensor) -> Bytes:
 
 @dataclass(slots=True)
 class Packer:
-    """Packs for one mode (fp32, bf16, int8, int4 or auto). `smoothing`, by a linear's name: what its inputs are divided
-    by when its weights have 8 bits, which are multiplied by it: they take over part of the range (SmoothQuant)."""
+    """Packs for one mode (fp32, bf16, int8, int4 or auto). `smoothing`: the largest magnitude of each input channel by
+    a linear's name, from calibration; its 8-bit weights then take over part of the activations' range (SmoothQuant)."""
 
     library: ctypes.CDLL
     mode: str
@@ -151,7 +151,7 @@ class Packer:
         memory = self.arena.take(checked(self.library.ramify_matrix_bytes(kind, outputs, width, width), name))
         checked(self.library.ramify_matrix_lay_out(struct, kind, outputs, width, width, memory), name)
         if kind == Kind.I8 and name in self.smoothing:
-            smooth = self.smoothing[name].float().contiguous()  # [K]; the inputs are divided by it
+            smooth = smooth_factors(self.smoothing[name], parts)
             self.library.ramify_matrix_smooth(struct, smooth.data_ptr())
         if bias is not None:
             self.library.ramify_matrix_bias(struct, bias.data_ptr())
@@ -167,6 +167,13 @@ class Packer:
             row += part.shape[0]
         self.kinds[kind.name] = self.kinds.get(kind.name, 0) + 1
         return PackedMatrix(name, struct)
+
+
+def smooth_factors(largest: torch.Tensor, parts: Sequence[Stored], strength: float = 0.5) -> torch.Tensor:
+    """SmoothQuant's (arXiv 2211.10438, eq. 4) max|x|^a / max|w|^(1 - a) for each input channel: [K], fp32."""
+    weights = torch.stack([part.dense().abs().amax(dim=0) for part in parts]).amax(dim=0)  # [K]
+    factors = largest.float().clamp_min(1e-5) ** strength / weights.clamp_min(1e-5) ** (1 - strength)
+    return factors.clamp(1e-3, 1e3).contiguous()
 
 
 def checked(result: int, name: str) -> int:

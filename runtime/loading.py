@@ -20,7 +20,7 @@ from .models.registry import load
 from .options import EngineOptions
 from .progress import bar
 from .tokenizer import Tokenizer, load_tokenizer
-from .weights.checkpoint import open_checkpoint
+from .weights.checkpoint import Checkpoint, open_checkpoint
 from .weights.config import ModelConfig
 from .weights.locate import ModelFiles, locate
 
@@ -56,23 +56,16 @@ def load_model(model: str | Path, options: EngineOptions) -> LoadedModel:
     context_length = _context_length(checkpoint.config, options)
     config = dataclasses.replace(checkpoint.config, context_length=context_length)
 
-    def smoothing() -> Mapping[str, torch.Tensor]:
-        with bar(f"calibrating {files.name} (once)", config.layers, options.progress, unit="layer") as tick:
-            return channel_maxima(
-                checkpoint.config,
-                checkpoint.weights,
-                tokenizer.encode,
-                folder=home() / "calibration",
-                identity=identity_of(_weight_files(files)),
-                progress=_steps(tick),
-            )
-
-    wanted = options.device == "cpu" and options.mode in ("auto", "int8")
-    place = compute(options.device, options.mode, threads=options.threads, smoothing=smoothing() if wanted else None)
+    device = _device(options)
+    maxima = _calibrated(files, checkpoint, tokenizer, options) if device == "cpu" else None
+    place = compute(device, options.mode, _threads(options), smoothing=maxima)
     with bar(f"loading {files.name}", config.layers, options.progress, unit="layer") as tick:
         forward = load(config, checkpoint.weights, place.ops, _steps(tick))
-    shape = _cache_shape(config, place, options)
-    place.allocate(shape)
+    try:
+        shape = _cache_shape(config, place, options)
+        place.allocate(shape)
+    except (ValueError, MemoryError) as refusal:  # what only the kernels know: page sizes, what the machine gives
+        raise InvalidRequest(str(refusal)) from None
     return LoadedModel(
         name=files.name,
         config=config,
@@ -85,6 +78,44 @@ def load_model(model: str | Path, options: EngineOptions) -> LoadedModel:
     )
 
 
+def _device(options: EngineOptions) -> str:
+    """The device, if this machine has it."""
+    name = options.device
+    if name == "cpu":
+        return name
+    if name.partition(":")[0] != "cuda":
+        raise InvalidRequest(f'device={name!r}: ramify runs on "cpu" and on "cuda" (or "cuda:1", ...)')
+    if not torch.cuda.is_available():
+        raise InvalidRequest(
+            f'device={name!r}: torch finds no GPU here; use device="cpu", or install a torch with CUDA'
+        )
+    return name
+
+
+def _threads(options: EngineOptions) -> int | None:
+    available = len(os.sched_getaffinity(0))
+    if options.threads is not None and options.threads > available:
+        raise InvalidRequest(f"threads={options.threads}: this process may use {available} cores; more would only wait")
+    return options.threads
+
+
+def _calibrated(
+    files: ModelFiles, checkpoint: Checkpoint, tokenizer: Tokenizer, options: EngineOptions
+) -> Mapping[str, torch.Tensor] | None:
+    """The largest magnitude of each linear's inputs, for modes that quantize them; measured once for a model."""
+    if options.mode not in ("auto", "int8", "int4"):
+        return None
+    with bar(f"calibrating {files.name} (once)", checkpoint.config.layers, options.progress, unit="layer") as tick:
+        return channel_maxima(
+            checkpoint.config,
+            checkpoint.weights,
+            tokenizer.encode,
+            folder=home() / "calibration",
+            identity=identity_of([files.path] if files.is_gguf else sorted(files.path.glob("*.safetensors"))),
+            progress=_steps(tick),
+        )
+
+
 def _steps(tick: Callable[[int], object]) -> Callable[[int, int | None], None]:
     """Turn "so many are done" into steps of a bar."""
     done = 0
@@ -95,10 +126,6 @@ def _steps(tick: Callable[[int], object]) -> Callable[[int, int | None], None]:
         done = now
 
     return progress
-
-
-def _weight_files(files: ModelFiles) -> list[Path]:
-    return [files.path] if files.is_gguf else sorted(files.path.glob("*.safetensors"))
 
 
 def _context_length(config: ModelConfig, options: EngineOptions) -> int:
