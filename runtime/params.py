@@ -29,9 +29,9 @@ GREEDY_BELOW = 1e-5  # a smaller temperature would overflow float32; the choice 
 class SamplingParams:
     """How to choose tokens, when to stop and what to report; wrong values raise InvalidRequest and name themselves.
 
-    A row of logits is treated in this order (the order of transformers, where vLLM and SGLang differ among
-    themselves): mask, logit_bias, min_tokens, repetition, frequency and presence penalties, temperature,
-    top_k, top_p (of the mass that top_k left), min_p. Ties are broken in favour of the smaller token id.
+    A row of logits is treated in this order: mask, logit_bias, min_tokens, repetition, frequency and presence
+    penalties (as in vLLM), temperature, top_k, top_p (of the mass that top_k left), min_p (as in transformers; vLLM
+    takes min_p before top_k). Ties are broken in favour of the smaller token id.
     """
 
     max_tokens: int | None = (

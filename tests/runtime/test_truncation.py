@@ -35,9 +35,10 @@ def reference(row: np.ndarray, temperature: float, top_k: int, top_p: float, min
 
 def agrees(row: np.ndarray, kept: set[int], temperature: float, top_k: int, top_p: float, min_p: float) -> bool:
     """Equal to the naive set, where a limit that rounding may move either way counts both ways."""
-    tight = reference(row, temperature, top_k, top_p * (1 - 1e-5) if top_p < 1 else top_p, min_p * (1 + 1e-6))
-    loose = reference(row, temperature, top_k, top_p * (1 + 1e-5) if top_p < 1 else top_p, min_p * (1 - 1e-6))
-    return tight.keys() <= kept <= loose.keys()
+    tight = reference(row, temperature, top_k, top_p * (1 - 1e-5) if top_p < 1 else top_p, min_p * (1 + 1e-5))
+    loose = reference(row, temperature, top_k, top_p * (1 + 1e-5) if top_p < 1 else top_p, min_p * (1 - 1e-5))
+    needed = {token for token, probability in tight.items() if probability > 1e-30}  # less may be rounded to nothing
+    return needed <= kept <= loose.keys()
 
 
 def kept_set(row: np.ndarray, options: tuple[float, int, float, float]) -> set[int]:
