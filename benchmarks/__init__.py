@@ -1,0 +1,1 @@
+"""Benchmarks of ramify against its peers: `python -m benchmarks`, or `make bench`."""
