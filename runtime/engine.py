@@ -13,8 +13,9 @@ from ..errors import BatchFailed, InvalidRequest
 from .chat import render_chat
 from .clock import SystemClock
 from .executor import ModelExecutor
+from .intake import Intake, Prompt, is_one, resolved
 from .loading import LoadedModel, load_model
-from .loop import EngineLoop, failure
+from .loop import EngineLoop
 from .memory import KVMemory
 from .options import EngineOptions
 from .params import SamplingParams
@@ -22,14 +23,12 @@ from .progress import bar
 from .results import Delta, Generation, Score
 from .sampler import Sampler
 from .scheduler import Scheduler, SchedulerConfig
+from .scoring import ScoreBatch, branches
 from .stats import EngineStats
 from .stream import Stream
-from .ticket import Ticket
 from .token_boundary import append_text
 from .tokenizer import Tokenizer
 
-Prompt = str | Sequence[int]
-"""Text, or token ids. Text gets the model's beginning-of-text token; special tokens written in it stay text."""
 Errors = Literal["raise", "return"]
 
 
@@ -49,7 +48,7 @@ class Engine:
         self.tokenizer = self._model.tokenizer
         self.config = self._model.config
         memory = KVMemory(self._model.pages, self.options.page_size, self.options.eviction)
-        self._clock = SystemClock()
+        clock = SystemClock()
         scheduler = Scheduler(
             memory,
             SchedulerConfig(
@@ -58,14 +57,12 @@ class Engine:
                 max_running=self.options.max_running,
                 policy=self.options.policy,
             ),
-            self._clock,
+            clock,
         )
-        self._sampler = Sampler(
-            self.config.vocab_size, text_of=_speller(self.tokenizer), eos_tokens=self.tokenizer.eos_ids
-        )
-        executor = ModelExecutor(self._model.run, self._sampler, self.options.page_size)
+        sampler = Sampler(self.config.vocab_size, text_of=_speller(self.tokenizer), eos_tokens=self.tokenizer.eos_ids)
+        executor = ModelExecutor(self._model.run, sampler, self.options.page_size)
         self._loop = EngineLoop(scheduler, executor)
-        self._ids = itertools.count(1)
+        self._intake = Intake(self._model, sampler, self._loop, clock, self.options.prefix_cache)
         self._finalizer = weakref.finalize(self, self._loop.close)
 
     def __repr__(self) -> str:
@@ -101,7 +98,7 @@ class Engine:
         requests of many fail, the others are finished first; then BatchFailed is raised, which holds all results
         (errors="return": a failed one is a Generation with its error and finish_reason "error").
         """
-        single = _is_one(prompts)
+        single = is_one(prompts)
         batches = self._start([prompts] if single else list(prompts), params, sampling)
         streams = list(itertools.chain.from_iterable(batches))
         self._collect(streams)
@@ -116,7 +113,7 @@ class Engine:
         **sampling: Any,
     ) -> Any:
         """`generate` for asyncio: cancelling the task aborts its requests."""
-        single = _is_one(prompts)
+        single = is_one(prompts)
         batches = self._start([prompts] if single else list(prompts), params, sampling)
         streams = list(itertools.chain.from_iterable(batches))
         await asyncio.gather(*streams, return_exceptions=True)
@@ -134,12 +131,10 @@ class Engine:
 
         `on_delta` is called on the engine's thread with each delta: keep it short; what it raises fails this request.
         """
-        resolved = _params(params, sampling)
-        if resolved.n != 1:
-            raise InvalidRequest(
-                f"n={resolved.n}: a stream is one answer; call stream() n times, they share the prompt"
-            )
-        return self._start([prompt], resolved, {}, on_delta=on_delta, deltas=True)[0][0]
+        wanted = resolved(params, sampling)
+        if wanted.n != 1:
+            raise InvalidRequest(f"n={wanted.n}: a stream is one answer; call stream() n times, they share the prompt")
+        return self._intake.start([prompt], [wanted], on_delta, deltas=True)[0][0]
 
     def extend(self, before: Generation | Stream, addition: Prompt, **sampling: Any) -> Stream:
         """Go on from a finished answer: its tokens, then `addition` (text or ids), then new ones.
@@ -175,52 +170,23 @@ class Engine:
         A list of prompts takes a list of continuations for each, and all are scored together. A text continuation is
         encoded with its prompt, and scored from the first token where the two differ from the prompt alone.
         """
-        single = _is_one(prompt)
+        single = is_one(prompt)
         prompts = [prompt] if single else list(prompt)
         groups = [continuations] if single else list(continuations)
         if len(prompts) != len(groups):
             raise InvalidRequest(
                 f"{len(prompts)} prompts with {len(groups)} lists of continuations: give one list each"
             )
-        plans = [self._score_plan(one, group) for one, group in zip(prompts, groups, strict=True)]
-        flat = list(itertools.chain.from_iterable(plans))
-        tickets = [
-            self._ticket(
-                tokens,
-                SamplingParams(max_tokens=0, prompt_logprobs=0, prompt_logprobs_start=start),
-                wants_distribution=False,
-            )
-            for tokens, start in flat
-        ]
-        self._loop.submit(tickets)
-        streams = self._collect([ticket.stream for ticket in tickets])
-        scores = iter([_score(stream.result(), start) for stream, (_, start) in zip(streams, flat, strict=True)])
+        plans = [branches(self._intake, one, group) for one, group in zip(prompts, groups, strict=True)]
+        batch = ScoreBatch(list(itertools.chain.from_iterable(plans)))
+        streams = self._collect(self._intake.submit(batch.tickets(self._intake.ticket)))
+        scores = iter(batch.scores([stream.result() for stream in streams]))
         nested = [[next(scores) for _ in plan] for plan in plans]
         return nested[0] if single else nested
 
     async def ascore(self, prompt: Any, continuations: Any) -> Any:
         """`score` for asyncio."""
         return await asyncio.to_thread(self.score, prompt, continuations)
-
-    def _score_plan(self, prompt: Prompt, continuations: Sequence[Prompt]) -> list[tuple[list[int], int]]:
-        """For each continuation: all the tokens, and the position of the first one to score."""
-        if isinstance(continuations, str) or not continuations:
-            raise InvalidRequest("continuations: expected a list of at least one text or list of token ids")
-        prefix = self._encode(prompt)
-        plans = []
-        for index, continuation in enumerate(continuations):
-            if isinstance(continuation, str) and isinstance(prompt, str):
-                tokens = self._encode(prompt + continuation)
-            else:
-                tokens = [*prefix, *self._encode_bare(continuation)]
-            start = next(
-                (i for i, pair in enumerate(zip(prefix, tokens, strict=False)) if pair[0] != pair[1]), len(prefix)
-            )
-            start = max(1, min(start, len(prefix)))
-            if start >= len(tokens):
-                raise InvalidRequest(f"continuations[{index}] is empty: there is nothing to score")
-            plans.append((tokens, start))
-        return plans
 
     # -- control ---------------------------------------------------------------------------------------------------
 
@@ -250,90 +216,17 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- making requests -------------------------------------------------------------------------------------------
+    # -- waiting ---------------------------------------------------------------------------------------------------
 
     def _start(
         self,
         prompts: Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] | None,
         sampling: Mapping[str, Any],
-        on_delta: Callable[[Delta], object] | None = None,
-        deltas: bool = False,
     ) -> list[list[Stream]]:
-        """Submit everything at once; a prompt that cannot be encoded is an error of its own stream only."""
         if params is None or isinstance(params, SamplingParams):
-            every = [_params(params, sampling)] * len(prompts)
-        else:
-            every = [_params(one, sampling) for one in params]
-            if len(every) != len(prompts):
-                raise InvalidRequest(f"{len(prompts)} prompts with {len(every)} params: give one, or one for each")
-        streams: list[list[Stream]] = []
-        tickets: list[Ticket] = []
-        for prompt, one in zip(prompts, every, strict=True):
-            try:
-                tokens = self._encode(prompt)
-                made = [self._ticket(tokens, one, index, on_delta=on_delta, deltas=deltas) for index in range(one.n)]
-            except Exception as error:
-                stream = Stream(lambda: None)
-                stream.close(failure(error))
-                streams.append([stream])
-                continue
-            tickets += made
-            streams.append([ticket.stream for ticket in made])
-        self._loop.submit(tickets)
-        return streams
-
-    def _ticket(
-        self,
-        tokens: list[int],
-        params: SamplingParams,
-        index: int = 0,
-        *,
-        on_delta: Callable[[Delta], object] | None = None,
-        deltas: bool = False,
-        wants_distribution: bool = True,
-    ) -> Ticket:
-        request_id = next(self._ids)
-        loop = self._loop  # not self: a stream must not keep the engine alive
-        return Ticket.open(
-            request_id=request_id,
-            tokens=tokens,
-            params=params,
-            index=index,
-            namespace=params.cache_salt if self.options.prefix_cache else ("private", request_id),
-            context_length=self._model.context_length,
-            tokenizer=self.tokenizer,
-            sampler=self._sampler,
-            clock=self._clock,
-            stream=Stream(lambda: loop.abort(request_id), on_delta),
-            deltas=deltas,
-            wants_distribution=wants_distribution,
-        )
-
-    def _encode(self, prompt: Prompt) -> list[int]:
-        if isinstance(prompt, str):
-            tokens = self.tokenizer.encode(prompt)
-            if not tokens:
-                raise InvalidRequest(
-                    "the prompt is empty, and this model has no beginning-of-text token: give some text"
-                )
-            return tokens
-        return self._encode_bare(prompt)
-
-    def _encode_bare(self, prompt: Prompt) -> list[int]:
-        if isinstance(prompt, str):
-            return self.tokenizer.encode(prompt, add_special_tokens=False)
-        if not isinstance(prompt, Sequence) or isinstance(prompt, bytes) or not prompt:
-            raise InvalidRequest(
-                f"a prompt is text or a list of token ids, at least one; got {type(prompt).__name__} {prompt!r:.60}"
-            )
-        size = self.config.vocab_size
-        for position, token in enumerate(prompt):
-            if type(token) is not int or not 0 <= token < size:
-                raise InvalidRequest(
-                    f"prompt token {position} is {token!r:.40}: expected an integer from 0 to {size - 1}"
-                )
-        return list(prompt)
+            return self._intake.start(prompts, [resolved(params, sampling)] * len(prompts))
+        return self._intake.start(prompts, [resolved(one, sampling) for one in params])
 
     def _collect(self, streams: list[Stream]) -> list[Stream]:
         """Wait for all; when the wait is interrupted (Ctrl-C), abort them all."""
@@ -352,32 +245,6 @@ class Engine:
 def _speller(tokenizer: Tokenizer) -> Callable[[int], str]:
     """Spells one token for log-probabilities; holds the tokenizer, not the engine."""
     return lambda token: tokenizer.token_bytes(token).decode("utf-8", errors="replace")
-
-
-def _is_one(prompts: Any) -> bool:
-    """One prompt: a text, a list of token ids, or something that is no prompt at all and will be told so."""
-    if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
-        return True
-    return len(prompts) > 0 and not isinstance(prompts[0], str | Sequence)
-
-
-def _params(params: SamplingParams | None, sampling: Mapping[str, Any]) -> SamplingParams:
-    if params is not None and not isinstance(params, SamplingParams):
-        raise InvalidRequest(f"params: expected SamplingParams, got {type(params).__name__}")
-    if not sampling:
-        return params or SamplingParams()
-    try:
-        return params.replace(**sampling) if params is not None else SamplingParams(**sampling)
-    except TypeError as error:
-        known = ", ".join(SamplingParams.__slots__)
-        raise InvalidRequest(f"unknown sampling parameter ({error}); the known ones are {known}") from None
-
-
-def _score(generation: Generation, start: int) -> Score:
-    entries = generation.prompt_logprobs or ()
-    logprobs = tuple(entry.chosen.logprob for entry in entries if entry is not None)
-    total = sum(logprobs)
-    return Score(generation.prompt_token_ids[start:], logprobs, total=total, mean=total / len(logprobs))
 
 
 def _arrange(batches: list[list[Stream]], single: bool, errors: Errors) -> Any:

@@ -107,7 +107,7 @@ class ModelExecutor:
         drawing = []
         for ticket, row in choosing:
             if ticket.params.max_tokens == 0:
-                ticket.next_token = self._sampler.distribution(logits[row]) if ticket.wants_distribution else None
+                ticket.next_token = self._sampler.distribution(logits[row])
                 tokens[ticket.request.id] = ()
             else:
                 drawing.append((ticket, row))

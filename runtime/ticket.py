@@ -23,7 +23,7 @@ class Ticket:
 
     __slots__ = (
         "_clock", "_deltas", "_logprobs", "_prompt_logprobs", "_stopping", "_submitted", "_text", "_unsent",
-        "computed", "index", "next_token", "params", "prompt", "request", "row", "stream", "wants_distribution",
+        "computed", "index", "next_token", "params", "prompt", "request", "row", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -40,7 +40,6 @@ class Ticket:
         stream: Stream,
         clock: Clock,
         deltas: bool,
-        wants_distribution: bool,
     ) -> None:
         self.prompt = tuple(tokens)
         self.params = params
@@ -48,7 +47,6 @@ class Ticket:
         self.index = index
         self.row = row
         self.stream = stream
-        self.wants_distribution = wants_distribution
         self.next_token: Distribution | None = None
         self._stopping = stopping
         self._clock = clock
@@ -84,7 +82,6 @@ class Ticket:
         clock: Clock,
         stream: Stream,
         deltas: bool,
-        wants_distribution: bool = True,
     ) -> Ticket:
         """Everything a new request needs; raises InvalidRequest for what only the model can judge."""
         room = max(0, context_length - len(tokens))
@@ -101,7 +98,6 @@ class Ticket:
             stream=stream,
             clock=clock,
             deltas=deltas,
-            wants_distribution=wants_distribution,
         )
 
     def accept(self, request: Request, new_tokens: Sequence[int]) -> Finish | None:

@@ -134,8 +134,12 @@ def test_score_computes_the_shared_prefix_once(tiny: Engine) -> None:
     tiny.flush_cache()
     before = tiny.stats().scheduler.computed_tokens
     tiny.score(prompt, options)
-    # the last prompt token is computed again by each option but the first: its logits score the option's first token
-    assert tiny.stats().scheduler.computed_tokens - before <= 160 + 16 * (16 + 2)
+    # the first tokens cost nothing: the prompt's logits judge them; nor do the last, for nothing follows them
+    assert tiny.stats().scheduler.computed_tokens - before == 160 + 16
+    tiny.flush_cache()
+    before = tiny.stats().scheduler.computed_tokens
+    tiny.score(prompt, [[200 + i] for i in range(16)])
+    assert tiny.stats().scheduler.computed_tokens - before == 160
 
 
 def test_score_of_many_prompts(tiny: Engine) -> None:

@@ -136,7 +136,7 @@ def in_sampler(engine: Engine, patch: pytest.MonkeyPatch) -> Callable[[], Stream
     def broken(row: object) -> None:
         raise Planted("sampler")
 
-    made = engine._sampler.row
+    made = engine._intake._sampler.row
 
     def row(params: SamplingParams, *rest: Any, **named: Any) -> RowState:
         state = made(params, *rest, **named)
@@ -144,7 +144,7 @@ def in_sampler(engine: Engine, patch: pytest.MonkeyPatch) -> Callable[[], Stream
             state.edit = broken
         return state
 
-    patch.setattr(engine._sampler, "row", row)
+    patch.setattr(engine._intake._sampler, "row", row)
     return lambda: engine.stream(PROMPT, GREEDY, seed=13)
 
 

@@ -1,0 +1,136 @@
+"""From what a caller hands in to requests in flight: prompts are encoded and checked, tickets opened and submitted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..errors import InvalidRequest
+from .clock import Clock
+from .loading import LoadedModel
+from .loop import EngineLoop, failure
+from .params import SamplingParams
+from .results import Delta
+from .sampler import Sampler
+from .stream import Stream
+from .ticket import Ticket
+
+Prompt = str | Sequence[int]
+"""Text, or token ids. Text gets the model's beginning-of-text token; special tokens written in it stay text."""
+
+
+class Intake:
+    """Opens requests on one engine's loop. Safe from any thread; holds nothing of a request."""
+
+    def __init__(
+        self, model: LoadedModel, sampler: Sampler, loop: EngineLoop, clock: Clock, prefix_cache: bool
+    ) -> None:
+        self._model = model
+        self._tokenizer = model.tokenizer
+        self._sampler = sampler
+        self._loop = loop
+        self._clock = clock
+        self._prefix_cache = prefix_cache
+        self._ids = itertools.count(1)
+
+    def start(
+        self,
+        prompts: Sequence[Prompt],
+        params: Sequence[SamplingParams],
+        on_delta: Callable[[Delta], object] | None = None,
+        deltas: bool = False,
+    ) -> list[list[Stream]]:
+        """Submit everything at once; a prompt that cannot be encoded is an error of its own stream only."""
+        if len(params) != len(prompts):
+            raise InvalidRequest(f"{len(prompts)} prompts with {len(params)} params: give one, or one for each")
+        streams: list[list[Stream]] = []
+        tickets: list[Ticket] = []
+        for prompt, one in zip(prompts, params, strict=True):
+            try:
+                tokens = self.encode(prompt)
+                made = [self.ticket(tokens, one, index, on_delta=on_delta, deltas=deltas) for index in range(one.n)]
+            except Exception as error:
+                stream = Stream(lambda: None)
+                stream.close(failure(error))
+                streams.append([stream])
+                continue
+            tickets += made
+            streams.append([ticket.stream for ticket in made])
+        self._loop.submit(tickets)
+        return streams
+
+    def submit(self, tickets: list[Ticket]) -> list[Stream]:
+        """Begin what `ticket` opened; all are planned together."""
+        self._loop.submit(tickets)
+        return [ticket.stream for ticket in tickets]
+
+    def ticket(
+        self,
+        tokens: Sequence[int],
+        params: SamplingParams,
+        index: int = 0,
+        *,
+        on_delta: Callable[[Delta], object] | None = None,
+        deltas: bool = False,
+    ) -> Ticket:
+        """A request that has not begun; raises InvalidRequest for what only the model can judge."""
+        request_id = next(self._ids)
+        loop = self._loop  # not self: a stream holds no more than it needs
+        return Ticket.open(
+            request_id=request_id,
+            tokens=list(tokens),
+            params=params,
+            index=index,
+            namespace=params.cache_salt if self._prefix_cache else ("private", request_id),
+            context_length=self._model.context_length,
+            tokenizer=self._tokenizer,
+            sampler=self._sampler,
+            clock=self._clock,
+            stream=Stream(lambda: loop.abort(request_id), on_delta),
+            deltas=deltas,
+        )
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The ids of a whole prompt, checked."""
+        if not isinstance(prompt, str):
+            return self.encode_bare(prompt)
+        tokens = self._tokenizer.encode(prompt)
+        if not tokens:
+            raise InvalidRequest("the prompt is empty, and this model has no beginning-of-text token: give some text")
+        return tokens
+
+    def encode_bare(self, piece: Prompt) -> list[int]:
+        """The ids of a piece that follows others, checked; no beginning-of-text token."""
+        if isinstance(piece, str):
+            return self._tokenizer.encode_continuation(piece)
+        if not isinstance(piece, Sequence) or isinstance(piece, bytes) or not piece:
+            shown = f"{type(piece).__name__} {piece!r:.60}"
+            raise InvalidRequest(f"a prompt is text or a list of token ids, at least one; got {shown}")
+        size = self._model.config.vocab_size
+        for position, token in enumerate(piece):
+            if type(token) is not int or not 0 <= token < size:
+                raise InvalidRequest(
+                    f"prompt token {position} is {token!r:.40}: expected an integer from 0 to {size - 1}"
+                )
+        return list(piece)
+
+
+def is_one(prompts: Any) -> bool:
+    """One prompt: a text, a list of token ids, or something that is no prompt at all and will be told so."""
+    if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
+        return True
+    return len(prompts) > 0 and not isinstance(prompts[0], str | Sequence)
+
+
+def resolved(params: SamplingParams | None, sampling: Mapping[str, Any]) -> SamplingParams:
+    """The params that a call means by an object, by keyword arguments, or by both."""
+    if params is not None and not isinstance(params, SamplingParams):
+        raise InvalidRequest(f"params: expected SamplingParams, got {type(params).__name__}")
+    if not sampling:
+        return params or SamplingParams()
+    try:
+        return params.replace(**sampling) if params is not None else SamplingParams(**sampling)
+    except TypeError as error:
+        known = ", ".join(SamplingParams.__slots__)
+        raise InvalidRequest(f"unknown sampling parameter ({error}); the known ones are {known}") from None
