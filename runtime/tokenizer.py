@@ -11,7 +11,6 @@ from typing import Any
 
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
-from tokenizers.processors import TemplateProcessing
 
 from ..errors import BrokenModelFile, InvalidRequest, ModelNotFound, UnsupportedModel
 from .token_boundary import append_text
@@ -231,8 +230,6 @@ def tokenizer_of_directory(directory: Path, name: str, eos_ids: Iterable[int] = 
     present = [content for content in named.values() if content and backend.token_to_id(content) is not None]
     backend.add_special_tokens([AddedToken(content, special=True, normalized=False) for content in present])
     bos_id, eos_id = (backend.token_to_id(named[key] or "") for key in ("bos_token", "eos_token"))
-    if isinstance(config.values.get("add_bos_token"), bool):
-        _set_bos(backend, named["bos_token"] if config.values["add_bos_token"] else None, bos_id)
     return Tokenizer(
         backend,
         name=name,
@@ -249,15 +246,6 @@ def _backend_from(path: Path) -> Backend:
         raise UnsupportedModel(f"{path.name}: tokenizer model {str(kind)[:40]!r}; ramify runs BPE and Unigram")
     with building(path.name):
         return Backend.from_file(str(path))
-
-
-def _set_bos(backend: Backend, content: str | None, token: int | None) -> None:
-    """What add_bos_token asks for: exactly one BOS in front, or nothing."""
-    special = [] if content is None or token is None else [(content, token)]
-    front = [content for content, _ in special]
-    backend.post_processor = TemplateProcessing(
-        single=[*front, "$A"], pair=[*front, "$A", "$B"], special_tokens=special
-    )
 
 
 def _content(value: Any) -> str | None:
