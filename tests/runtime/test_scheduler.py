@@ -169,6 +169,17 @@ def test_log_probabilities_of_a_prompt_are_computed_from_where_they_are_wanted(r
     assert bench.memory.cached == 5  # its pages were the same: no second copy stayed
 
 
+def test_once_the_prompt_was_seen_a_retracted_request_may_use_all_that_is_cached() -> None:
+    bench = Bench(pages=20, page_size=2, expected_quantile=0.01)
+    bench.add(0, [9], 1)
+    bench.run()
+    before = bench.executor.tokens
+    requests = [bench.add(number, [number] * 12, 14, recompute_from=0) for number in (1, 2)]
+    bench.run()
+    again = bench.executor.tokens - before - sum(len(request.tokens) - 1 for request in requests)
+    assert sum(request.retractions for request in requests) == 1 and again < 12
+
+
 @pytest.mark.parametrize("how", [{"max_new_tokens": 0}, {"max_new_tokens": 5, "samples": False}])
 def test_a_request_without_output_asks_for_the_distribution_and_ends(how: dict[str, int]) -> None:
     bench = Bench()
@@ -376,13 +387,14 @@ def test_a_prefill_does_not_push_out_its_seniors_and_two_halves_do_not_block_eac
     assert requests[0].retractions == 0 and all(map(right_text, requests))
 
 
-def test_who_is_retracted_after_its_chunk_was_planned_is_out_of_the_plan() -> None:
-    bench = Bench(pages=20, page_size=1, token_budget=3, policy="priority", expected_quantile=0.01)
+@pytest.mark.parametrize("pages", [17, 18, 19, 20])  # one of them runs out between the decode and the prefill
+def test_who_is_retracted_after_its_chunk_was_planned_is_out_of_the_plan(pages: int) -> None:
+    bench = Bench(pages=pages, page_size=1, token_budget=3, policy="priority", expected_quantile=0.01)
     bench.add(0, [9], 1)
     bench.run()
-    low = bench.add(1, [1, 1], 18)
+    low = bench.add(1, [1, 1], 14)
     bench.step()
-    high = bench.add(2, [2] * 15, 2, priority=1)  # its prompt is computed a little at a time, while the other grows
+    high = bench.add(2, [2] * 14, 2, priority=1)  # its prompt is computed a little at a time, while the other grows
     bench.run()
     assert low.retractions > 0 and right_text(low) and right_text(high)
 
