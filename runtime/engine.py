@@ -7,7 +7,7 @@ import itertools
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 from ..errors import BatchFailed, InvalidRequest
 from .chat import render_chat
@@ -99,7 +99,7 @@ class Engine:
         (errors="return": a failed one is a Generation with its error and finish_reason "error").
         """
         single = is_one(prompts)
-        batches = self._start([prompts] if single else list(prompts), params, sampling)
+        batches = self._start(cast("list[Prompt]", [prompts] if single else list(prompts)), params, sampling)
         streams = list(itertools.chain.from_iterable(batches))
         self._collect(streams)
         return _arrange(batches, single, errors)
@@ -114,7 +114,7 @@ class Engine:
     ) -> Any:
         """`generate` for asyncio: cancelling the task aborts its requests."""
         single = is_one(prompts)
-        batches = self._start([prompts] if single else list(prompts), params, sampling)
+        batches = self._start(cast("list[Prompt]", [prompts] if single else list(prompts)), params, sampling)
         streams = list(itertools.chain.from_iterable(batches))
         await asyncio.gather(*streams, return_exceptions=True)
         return _arrange(batches, single, errors)
@@ -159,11 +159,13 @@ class Engine:
     # -- numbers ---------------------------------------------------------------------------------------------------
 
     @overload
-    def score(
-        self, prompt: str | Sequence[int], continuations: Sequence[str] | Sequence[Sequence[int]]
+    def score(  # type: ignore[overload-overlap]  # a str is a sequence of str too, but is taken as one prompt
+        self, prompt: str | Sequence[int], continuations: Sequence[Prompt]
     ) -> list[Score]: ...
     @overload
-    def score(self, prompt: Sequence[str], continuations: Sequence[Sequence[Prompt]]) -> list[list[Score]]: ...
+    def score(
+        self, prompt: Sequence[str] | Sequence[Sequence[int]], continuations: Sequence[Sequence[Prompt]]
+    ) -> list[list[Score]]: ...
     def score(self, prompt: Any, continuations: Any) -> Any:
         """Log-probabilities of many continuations of one prompt, in one batch over one shared prefix.
 

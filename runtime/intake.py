@@ -113,7 +113,7 @@ class Intake:
                 raise InvalidRequest(
                     f"prompt token {position} is {token!r:.40}: expected an integer from 0 to {size - 1}"
                 )
-        return list(piece)
+        return [*piece]
 
 
 def is_one(prompts: Any) -> bool:

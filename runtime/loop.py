@@ -42,7 +42,12 @@ class EngineLoop:
 
     def submit(self, tickets: list[Ticket]) -> None:
         """Queue requests; what is wrong with one of them is raised by its own stream. All are planned together."""
-        self._tell(lambda: [self._add(ticket) for ticket in tickets])
+
+        def add() -> None:
+            for ticket in tickets:
+                self._add(ticket)
+
+        self._tell(add)
 
     def abort(self, request_id: int) -> None:
         with self._wake:

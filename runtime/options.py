@@ -69,7 +69,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _spell(hint: Any) -> str:
-    names = []
+    names: list[str] = []
     for one in _alternatives(hint):
         names += list(map(repr, get_args(one))) if get_origin(one) is Literal else [getattr(one, "__name__", str(one))]
     return " or ".join("None" if name == "NoneType" else name for name in names)

@@ -38,9 +38,10 @@ class Stream:
         return self._future.done()
 
     @property
-    def error(self) -> BaseException | None:
+    def error(self) -> Exception | None:
         """What went wrong with this request; None while it runs, and when nothing did."""
-        return self._future.exception() if self._future.done() else None
+        error = self._future.exception() if self._future.done() else None
+        return error if isinstance(error, Exception) else None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end without asking how it ended; False when the time is over first."""
@@ -123,12 +124,12 @@ class Stream:
         if self._on_delta is not None:
             self._on_delta(delta)
 
-    def close(self, outcome: Generation | BaseException) -> None:
+    def close(self, outcome: Generation | Exception) -> None:
         """The end: nothing is published after it. A second end is ignored."""
         with self._changed:
             if self._future.done():
                 return
-            if isinstance(outcome, BaseException):
+            if isinstance(outcome, Exception):
                 self._future.set_exception(outcome)
             else:
                 self._future.set_result(outcome)

@@ -129,7 +129,8 @@ def _top(row: Row, best: int, count: int) -> Ids:
     last = np.partition(values, surplus)[surplus]
     chosen = values > last
     chosen[np.flatnonzero(values == last)[: count - np.count_nonzero(chosen)]] = True
-    return ids[chosen]
+    kept: Ids = ids[chosen]
+    return kept
 
 
 def _heaviest(values: Row, kept: Weights, need: float, temperature: float) -> npt.NDArray[np.bool_]:
