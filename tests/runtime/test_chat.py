@@ -103,7 +103,7 @@ def test_smollm2_equals_transformers(
 
 @pytest.fixture(scope="module")
 def smollm2_oracle(smollm2: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """transformers' own rendering of SmolLM2's template (its text: which ids are right is test_tokenizer's business)."""
+    """transformers' own rendering of SmolLM2's template; which ids are right is test_tokenizer's business."""
     directory = tmp_path_factory.mktemp("smollm2-template")
     save_tokenizer(directory, smollm2.chat_template)
     return transformers.PreTrainedTokenizerFast.from_pretrained(directory)
@@ -246,7 +246,8 @@ HOSTILE = {
     "multiplied list": "{{ [1] * 10**9 }}",
     "doubled text": "{% set n = namespace(x='aaaa') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
     "added text": "{% set n = namespace(x='aaaa') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
-    "hoarded text": "{% set n = namespace(x=[]) %}{% for i in range(999) %}{% set n.x = n.x + ['a' * 99999] %}{% endfor %}",
+    "hoarded text": "{% set n = namespace(x=[]) %}{% for i in range(999) %}"
+    "{% set n.x = n.x + ['a' * 99999] %}{% endfor %}",
     "a wide format": "{{ '%99999999d' % 1 }}",
     "a wide format method": "{{ '{:99999999}'.format(1) }}",
     "a wide padding": "{{ 'a'.center(999999999) }}",
