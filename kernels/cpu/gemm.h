@@ -49,6 +49,17 @@ inline void prepare_rows(const Matrix& matrix, const float* x, size_t ldx, int r
 inline void gemm_panels(const Matrix& matrix, const void* scratch, int rows, int panel0, int panel1, float* y,
                         size_t ldy, const float* residual);
 
+// The largest output of a row, and its column.
+struct Best {
+  float value;
+  int32_t column;
+};
+
+// Where an output of panels [panel0, panel1) is larger than best[row], it takes its place: greedy decoding without the
+// logits ever lying in memory. Start from {-infinity, 0}; the first of equals wins, also when threads' bests are merged
+// in the order of their panels. A NaN is never the best.
+inline void argmax_panels(const Matrix& matrix, const void* scratch, int rows, int panel0, int panel1, Best* best);
+
 }  // namespace ramify
 
 #include "gemm_lanes.h"
@@ -57,6 +68,16 @@ inline void gemm_panels(const Matrix& matrix, const void* scratch, int rows, int
 #include "gemm_q4.h"
 
 namespace ramify {
+
+constexpr int kBestRows = 64;  // rows whose panel of outputs is on the stack at a time
+
+inline void update_best(const float* values, int columns, int column0, Best& best) {
+  bool better = false;
+  for (int c = 0; c < columns; ++c) better |= values[c] > best.value;
+  if (!better) return;  // nearly always
+  for (int c = 0; c < columns; ++c)
+    if (values[c] > best.value) best = {values[c], column0 + c};
+}
 
 inline const Matrix& chosen(const Matrix& matrix, int rows) {
   return matrix.wide != nullptr && rows >= matrix.wide_from ? *matrix.wide : matrix;
@@ -77,17 +98,36 @@ inline void prepare_rows(const Matrix& matrix, const float* x, size_t ldx, int r
   for (int row = row0; row < row1; ++row) prepare_row(used, area, x + row * ldx, row, static_cast<char*>(scratch));
 }
 
+inline void multiply_range(const Matrix& used, const Scratch& area, const void* scratch, const Range& range,
+                           const Output& output) {
+  const char* bytes = static_cast<const char*>(scratch);
+  switch (static_cast<Kind>(used.kind)) {
+    case Kind::F32: return tiled_panels<F32Step>(used, area, bytes, range, output);
+    case Kind::BF16: return tiled_panels<BF16Step>(used, area, bytes, range, output);
+    case Kind::I8: return tiled_panels<I8Step>(used, area, bytes, range, output);
+    case Kind::Q4: return q4_panels(used, area, bytes, range, output);
+  }
+}
+
 inline void gemm_panels(const Matrix& matrix, const void* scratch, int rows, int panel0, int panel1, float* y,
                         size_t ldy, const float* residual) {
   const Matrix& used = chosen(matrix, rows);
+  const Output output{y, residual, ldy, 0, 0};
+  multiply_range(used, scratch_layout(used, rows), scratch, {0, rows, panel0, panel1}, output);
+}
+
+inline void argmax_panels(const Matrix& matrix, const void* scratch, int rows, int panel0, int panel1, Best* best) {
+  const Matrix& used = chosen(matrix, rows);
   const Scratch area = scratch_layout(used, rows);
-  const Output output{y, residual, ldy};
-  const char* bytes = static_cast<const char*>(scratch);
-  switch (static_cast<Kind>(used.kind)) {
-    case Kind::F32: return tiled_panels<F32Step>(used, area, bytes, rows, panel0, panel1, output);
-    case Kind::BF16: return tiled_panels<BF16Step>(used, area, bytes, rows, panel0, panel1, output);
-    case Kind::I8: return tiled_panels<I8Step>(used, area, bytes, rows, panel0, panel1, output);
-    case Kind::Q4: return q4_panels(used, area, bytes, rows, panel0, panel1, output);
+  alignas(64) float values[kBestRows][kPanel];
+  for (int row0 = 0; row0 < rows; row0 += kBestRows) {
+    const int row1 = rows - row0 < kBestRows ? rows : row0 + kBestRows;
+    for (int panel = panel0; panel < panel1; ++panel) {
+      const int column0 = panel * kPanel;
+      const int columns = matrix.n - column0 < kPanel ? matrix.n - column0 : kPanel;
+      multiply_range(used, area, scratch, {row0, row1, panel, panel + 1}, {values[0], nullptr, kPanel, row0, column0});
+      for (int row = row0; row < row1; ++row) update_best(values[row - row0], columns, column0, best[row]);
+    }
   }
 }
 

@@ -39,11 +39,28 @@ inline __attribute__((used)) int64_t ramify_scratch_bytes(const ramify::Matrix* 
   return static_cast<int64_t>(ramify::row_scratch_bytes(*matrix, rows));
 }
 
-// A whole product on the calling thread.
+// A whole product on the calling thread: two panels at a time from the last to the first, so that one which wrote outside
+// of its own columns would spoil what is already there.
 inline __attribute__((used)) void ramify_multiply(const ramify::Matrix* matrix, const float* x, int32_t rows,
                                                   void* scratch, float* y, int64_t ldy, const float* residual) {
   ramify::prepare_rows(*matrix, x, matrix->k, 0, rows, rows, scratch);
-  ramify::gemm_panels(*matrix, scratch, rows, 0, ramify::panels(*matrix), y, ldy, residual);
+  for (int end = ramify::panels(*matrix); end > 0; end -= 2)
+    ramify::gemm_panels(*matrix, scratch, rows, end > 2 ? end - 2 : 0, end, y, ldy, residual);
+}
+
+// The largest output of each row on the calling thread, in two pieces as two threads would find it.
+inline __attribute__((used)) void ramify_multiply_best(const ramify::Matrix* matrix, const float* x, int32_t rows,
+                                                       void* scratch, float* values, int32_t* columns) {
+  ramify::prepare_rows(*matrix, x, matrix->k, 0, rows, rows, scratch);
+  const int all = ramify::panels(*matrix);
+  std::vector<ramify::Best> best(rows, {-INFINITY, 0}), second = best;
+  ramify::argmax_panels(*matrix, scratch, rows, 0, all / 2, best.data());
+  ramify::argmax_panels(*matrix, scratch, rows, all / 2, all, second.data());
+  for (int row = 0; row < rows; ++row) {
+    if (second[row].value > best[row].value) best[row] = second[row];
+    values[row] = best[row].value;
+    columns[row] = best[row].column;
+  }
 }
 
 }  // extern "C"

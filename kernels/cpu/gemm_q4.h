@@ -16,6 +16,7 @@ constexpr int kQ4Columns = 16;
 constexpr size_t kQ4Nibbles = 256;  // bytes of a block before its scales
 constexpr size_t kQ4Block = kQ4Nibbles + 4 * kQ4Columns;
 constexpr int kQ4Rows = kLanes == 16 ? 8 : 4;
+static_assert(kQ4Rows <= kTileRows, "the sums of a tile");
 
 // Sums of the columns `part`... of the stripe of 16 columns at `weights`.
 template <int Rows>
@@ -64,15 +65,15 @@ inline void q4_rows(int rows, const Tile& tile, int part, float* kept) {
   else q4_rows<Rows - 1>(rows, tile, part, kept);
 }
 
-inline void q4_panels(const Matrix& matrix, const Scratch& area, const char* scratch, int rows, int panel0, int panel1,
+inline void q4_panels(const Matrix& matrix, const Scratch& area, const char* scratch, const Range& range,
                       const Output& output) {
   const size_t stripe = kQ4Block * area.groups;  // 16 columns
-  const int tiles = (rows + kQ4Rows - 1) / kQ4Rows;
-  for (int panel = panel0; panel < panel1; ++panel) {
+  const int rows = range.row1 - range.row0, tiles = (rows + kQ4Rows - 1) / kQ4Rows;
+  for (int panel = range.panel0; panel < range.panel1; ++panel) {
     for (int t = 0; t < tiles; ++t) {
       const int first = rows * t / tiles, next = rows * (t + 1) / tiles;
       Sums kept;
-      Tile tile = tile_of(matrix, area, scratch, panel * kPanel, first);
+      Tile tile = tile_of(matrix, area, scratch, panel * kPanel, range.row0 + first);
       tile.weights = static_cast<const char*>(matrix.data) + stripe * (tile.column / kQ4Columns);
       for (int column = 0; column < kPanel; column += kQ4Columns, tile.weights += stripe)
         for (int part = 0; part < kQ4Columns; part += kLanes)

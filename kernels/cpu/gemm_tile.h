@@ -14,6 +14,10 @@ struct Output {
   float* y;
   const float* residual;  // or null
   size_t stride;          // floats from one row to the next, in both
+  int row0, column0;      // where y starts, in the whole product
+  size_t at(int row, int column) const {
+    return static_cast<size_t>(row - row0) * stride + static_cast<size_t>(column - column0);
+  }
 };
 
 constexpr size_t kStepBytes = 4 * kPanel;
@@ -110,7 +114,7 @@ inline __attribute__((always_inline)) void for_tile(Action action) {
 template <int Rows, int Vectors, class Sum>
 inline __attribute__((always_inline)) void write_tile(const Tile& tile, int column, const Output& output, Sum sum) {
   const Matrix& matrix = *tile.matrix;
-  const size_t start = tile.row * output.stride + tile.column + column;
+  const size_t start = output.at(tile.row, tile.column + column);
 #pragma GCC unroll 4
   for (int v = 0; v < Vectors; ++v) {
     const int at = column + v * kLanes;
@@ -118,7 +122,7 @@ inline __attribute__((always_inline)) void write_tile(const Tile& tile, int colu
     const Floats scale = matrix.scales != nullptr ? load<Floats>(matrix.scales + tile.column + at) : broadcast(1.0f);
     const Floats bias = matrix.bias != nullptr ? load<Floats>(matrix.bias + tile.column + at) : broadcast(-0.0f);
     float* y = output.y + start + v * kLanes;
-    const float* residual = output.residual + start + v * kLanes;
+    const float* residual = output.residual != nullptr ? output.residual + start + v * kLanes : y;
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r, y += output.stride, residual += output.stride) {
       Floats value = multiply_add(sum(r, v), scale, bias);
@@ -154,18 +158,19 @@ void compute_group(const Tile& tile, int steps, int column, bool first, bool wri
   else for_tile<Rows, Vectors>([&](int r, int v) { store(keep + r * kPanel + v * kLanes, scaled(r, v)); });
 }
 
-// The same for the columns that exist of a panel that is not whole.
+// The same from sums that were kept, for the columns that exist.
 inline __attribute__((noinline)) void write_kept(const Tile& tile, int rows, const Output& output, Sums& kept) {
   const Matrix& matrix = *tile.matrix;
+  const int columns = matrix.n - tile.column < kPanel ? matrix.n - tile.column : kPanel;
   for (int r = 0; r < rows; ++r) {
-    const size_t at = (tile.row + r) * output.stride + tile.column;
+    const size_t at = output.at(tile.row + r, tile.column);
     for (int c = 0; c < kPanel; c += kLanes) {
       const float* scales = matrix.scales + tile.column + c;
       const Floats scale = matrix.scales != nullptr ? load<Floats>(scales) : broadcast(1.0f);
       const Floats bias = matrix.bias != nullptr ? load<Floats>(matrix.bias + tile.column + c) : broadcast(-0.0f);
       store(kept.values[r] + c, multiply_add(load<Floats>(kept.values[r] + c), scale, bias));
     }
-    for (int c = 0; tile.column + c < matrix.n; ++c)
+    for (int c = 0; c < columns; ++c)
       output.y[at + c] = kept.values[r][c] + (output.residual != nullptr ? output.residual[at + c] : 0.0f);
   }
 }
@@ -174,7 +179,7 @@ inline __attribute__((noinline)) void write_kept(const Tile& tile, int rows, con
 inline void fetch_output(const Tile& tile, int rows, const Output& output) {
   for (int r = 0; r < rows; ++r)
     for (int c = 0; c < kPanel; c += 16) {
-      const size_t at = (tile.row + r) * output.stride + tile.column + c;
+      const size_t at = output.at(tile.row + r, tile.column + c);
       fetch_to_write(output.y + at);
       if (output.residual != nullptr) __builtin_prefetch(output.residual + at, 0, 3);
     }
@@ -208,19 +213,24 @@ inline void compute_rows(int rows, Tile& tile, const Output& output) {
   else compute_rows<Step, Lines, Rows - 1>(rows, tile, output);
 }
 
+// What is multiplied: rows [row0, row1) of the scratch area by panels [panel0, panel1).
+struct Range {
+  int row0, row1, panel0, panel1;
+};
+
 template <class Step>
-void tiled_panels(const Matrix& matrix, const Scratch& area, const char* scratch, int rows, int panel0, int panel1,
+void tiled_panels(const Matrix& matrix, const Scratch& area, const char* scratch, const Range& range,
                   const Output& output) {
   const int steps = (matrix.k + Step::kDepth - 1) / Step::kDepth;
   const size_t panel_bytes = kStepBytes * steps;
-  for (int block = 0; block < rows; block += kRowBlock) {
-    const int in_block = rows - block < kRowBlock ? rows - block : kRowBlock;
-    const int tiles = (in_block + kTileRows - 1) / kTileRows;
-    for (int panel = panel0; panel < panel1; ++panel) {
+  for (int block = range.row0; block < range.row1; block += kRowBlock) {
+    const int rows = range.row1 - block < kRowBlock ? range.row1 - block : kRowBlock;
+    const int tiles = (rows + kTileRows - 1) / kTileRows;
+    for (int panel = range.panel0; panel < range.panel1; ++panel) {
       for (int t = 0; t < tiles; ++t) {
         // rows shared out evenly: 13 rows are tiles of 7 and 6, not of 8 and 5
-        const int first = block + in_block * t / tiles, next = block + in_block * (t + 1) / tiles;
-        Tile tile = tile_of(matrix, area, scratch, panel * kPanel, first);
+        const int first = rows * t / tiles, next = rows * (t + 1) / tiles;
+        Tile tile = tile_of(matrix, area, scratch, panel * kPanel, block + first);
         tile.weights = static_cast<const char*>(matrix.data) + panel_bytes * panel;
         // The tiles of this panel fetch the next one, in equal parts. With next to nothing to compute, the machine's
         // own prefetching of a stream is better than that (measured: 5 to 10%).

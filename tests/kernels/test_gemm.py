@@ -82,6 +82,14 @@ class Packed:
         assert (y[:, self.fields.n :] == 7.0).all(), "wrote beyond the last column"
         return y[:, : self.fields.n]
 
+    def best(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The largest output of each row, and its column."""
+        values, columns = np.empty(len(x), np.float32), np.empty(len(x), np.int32)
+        scratch = aligned(self.library.ramify_scratch_bytes(ctypes.byref(self.fields), len(x)))
+        arguments = (pointer(x), len(x), pointer(scratch), pointer(values), pointer(columns))
+        self.library.ramify_multiply_best(ctypes.byref(self.fields), *arguments)
+        return values, columns
+
 
 def pack(
     library: ctypes.CDLL,
@@ -333,3 +341,16 @@ def test_rows_outside_of_the_matrix_are_refused(library: ctypes.CDLL) -> None:
     arguments = (SOURCE_F32, pointer(dense), ctypes.c_int64(32))
     for start, count in ((-1, 2), (9, 2), (0, 11), (0, -1)):
         assert library.ramify_matrix_pack(ctypes.byref(packed.fields), start, count, *arguments) == -4
+
+
+@pytest.mark.parametrize("case", [*CASES, Case(I8, 1000, 64), Case(Q4, 1000, 64)], ids=str)
+def test_the_best_column_of_each_row(library: ctypes.CDLL, case: Case) -> None:
+    packed, _ = make(library, case)
+    for rows in (1, 3, 8, 64, 65, 150):
+        x = np.random.default_rng(rows).standard_normal((rows, case.k)).astype(np.float32)
+        if rows == 3:
+            x[1] = 0  # all outputs are equal: the first is the best
+        logits = packed.multiply(x)
+        values, columns = packed.best(x)
+        assert np.array_equal(columns, logits.argmax(1)), rows
+        assert np.array_equal(values, logits.max(1)), rows
