@@ -39,13 +39,14 @@ inline __attribute__((used)) int64_t ramify_scratch_bytes(const ramify::Matrix* 
   return static_cast<int64_t>(ramify::row_scratch_bytes(*matrix, rows));
 }
 
-// A whole product on the calling thread: two panels at a time from the last to the first, so that one which wrote outside
-// of its own columns would spoil what is already there.
+// A whole product on the calling thread: from the last panel to the first, in pieces of one and then two, so that one
+// which wrote outside of its own columns would spoil what is already there.
 inline __attribute__((used)) void ramify_multiply(const ramify::Matrix* matrix, const float* x, int32_t rows,
                                                   void* scratch, float* y, int64_t ldy, const float* residual) {
   ramify::prepare_rows(*matrix, x, matrix->k, 0, rows, rows, scratch);
-  for (int end = ramify::panels(*matrix); end > 0; end -= 2)
-    ramify::gemm_panels(*matrix, scratch, rows, end > 2 ? end - 2 : 0, end, y, ldy, residual);
+  const int all = ramify::panels(*matrix);
+  for (int end = all, begin = all - 1; end > 0; end = begin, begin = end > 2 ? end - 2 : 0)
+    ramify::gemm_panels(*matrix, scratch, rows, begin, end, y, ldy, residual);
 }
 
 // The largest output of each row on the calling thread, in two pieces as two threads would find it.
