@@ -66,12 +66,14 @@ def test_smollm2_equals_transformers_on_ten_thousand_strings(smollm2: Tokenizer,
     try:
         theirs = oracle(texts)["input_ids"]
         assert not differing(smollm2.encode_batch(texts, special_text=True), theirs, texts)
-        split = [oracle(text, split_special_tokens=True)["input_ids"] for text in texts[:2000]]
-        assert not differing(smollm2.encode_batch(texts[:2000]), split, texts[:2000])
+        some = texts[:1000]
+        split = [oracle(text, split_special_tokens=True)["input_ids"] for text in some]
+        assert not differing(smollm2.encode_batch(some), split, some)
     finally:
         backend.pre_tokenizer = converted
     # negative control: without that rule some texts do differ, so the comparison can
-    assert differing(smollm2.encode_batch(texts, special_text=True), oracle(texts)["input_ids"], texts)
+    assert differing(smollm2.encode_batch(some, special_text=True), oracle(some)["input_ids"], some)
+    theirs = theirs[:2000]
     assert [smollm2.decode(ids) for ids in theirs] == oracle.batch_decode(theirs, skip_special_tokens=True)
     assert [smollm2.decode(ids, skip_special_tokens=False) for ids in theirs] == oracle.batch_decode(theirs)
 
@@ -124,7 +126,7 @@ def test_the_bytes_that_smollm2_cannot_say(bytes_without_token: frozenset[int]) 
     assert bytes_without_token - never_in_text == {0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(text=st.text())
 def test_the_bytes_of_the_tokens_are_the_text(
     text: str, smollm2: Tokenizer, bytes_without_token: frozenset[int]
@@ -251,7 +253,7 @@ def test_directories_of_every_style_equal_transformers(style: str, bos: bool, tm
     theirs = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path)
     theirs.backend_tokenizer.no_truncation()
     theirs.backend_tokenizer.no_padding()
-    texts = varied_texts(1500, seed=3)
+    texts = varied_texts(600, seed=3)
     expected = [theirs(text)["input_ids"] for text in texts]
     wrong = [
         text
@@ -273,7 +275,7 @@ def test_directories_of_every_style_equal_transformers(style: str, bos: bool, tm
 def test_text_appended_to_tokens_is_the_text_at_once(style: str, tmp_path: Path) -> None:
     save(STYLES[style](), tmp_path, bos=True)
     ours = tokenizer_of_directory(tmp_path, "toy")
-    texts = [text for text in varied_texts(600, seed=9) if text]
+    texts = [text for text in varied_texts(300, seed=9) if text]
     for before, after in itertools.pairwise(texts):
         assert ours.append(ours.encode(before), after) == ours.encode(before + after), (before, after)
 
@@ -300,7 +302,7 @@ def test_byte_level_gguf_files_equal_transformers(pre: str, tmp_path: Path) -> N
     ours = tokenizer_of_gguf(read_gguf(tmp_path / "model.gguf"), "toy")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
     # theirs makes <|endoftext|> a special token even where the file has none
-    texts = [unicodedata.normalize("NFC", text) for text in varied_texts(2000, seed=6) if "<|endoftext" not in text]
+    texts = [unicodedata.normalize("NFC", text) for text in varied_texts(1000, seed=6) if "<|endoftext" not in text]
     if pre == "smollm":
         texts = [text for text in texts if not has_numeral(text)]
     assert not differing(ours.encode_batch(texts, special_text=True), theirs(texts)["input_ids"], texts)
@@ -320,7 +322,7 @@ def test_sentence_piece_gguf_files_equal_transformers(architecture: str, tmp_pat
     ours = tokenizer_of_gguf(read_gguf(tmp_path / "model.gguf"), "toy")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
     # theirs doubles a BOS that is written already, and knows <bos> even where the file does not
-    texts = [text for text in varied_texts(2000, seed=8) if not text.startswith("<s>") and "<bos>" not in text]
+    texts = [text for text in varied_texts(1000, seed=8) if not text.startswith("<s>") and "<bos>" not in text]
     assert not differing(ours.encode_batch(texts, special_text=True), theirs(texts)["input_ids"], texts)
     assert ours.encode("the")[0] == ours.bos_id == 1
     ids = ours.encode("a漢 b", add_special_tokens=False)
