@@ -15,7 +15,7 @@ from .errors import RamifyError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 1 (ramify's own error, told in one line) or 130 (Ctrl-C)."""
     given = _parser().parse_args(arguments)
-    from .runtime import commands  # here, so that --help and --version do not load torch
+    from .runtime.terminal import commands  # here, so that --help and --version do not load torch
 
     try:
         getattr(commands, given.command)(given)

@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import Any, Literal, cast, overload
 
 from ..errors import BatchFailed, InvalidRequest
+from .cache.memory import KVMemory
 from .chat import render_chat
 from .clock import SystemClock
 from .executor import ModelExecutor
 from .intake import Intake, Prompt, is_one, resolved
 from .loading import LoadedModel, load_model
 from .loop import EngineLoop
-from .memory import KVMemory
 from .options import EngineOptions
-from .params import SamplingParams
 from .progress import bar
 from .results import Delta, Generation, Score
-from .sampler import Sampler
-from .scheduler import Scheduler, SchedulerConfig
+from .sampling.params import SamplingParams
+from .sampling.sampler import Sampler
+from .scheduling.scheduler import Scheduler, SchedulerConfig
 from .scoring import ScoreBatch, branches
 from .stats import EngineStats
 from .stream import Stream
-from .token_boundary import append_text
+from .text.token_boundary import append_text
 from .tokenizer import Tokenizer
 
 Errors = Literal["raise", "return"]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ..kernels.ops import Step
-from .plan import Chunk, Plan, StepResult
-from .sampler import Choice, Sampler
+from .sampling.sampler import Choice, Sampler
+from .scheduling.plan import Chunk, Plan, StepResult
 from .ticket import Ticket
 
 

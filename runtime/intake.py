@@ -10,9 +10,9 @@ from ..errors import InvalidRequest
 from .clock import Clock
 from .loading import LoadedModel
 from .loop import EngineLoop, failure
-from .params import SamplingParams
 from .results import Delta
-from .sampler import Sampler
+from .sampling.params import SamplingParams
+from .sampling.sampler import Sampler
 from .stream import Stream
 from .ticket import Ticket
 

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from ..errors import EngineClosed, RamifyError, RequestFailed
 from .executor import ModelExecutor, ModelStepResult
-from .plan import Plan
-from .request import Request
-from .scheduler import Scheduler
+from .scheduling.plan import Plan
+from .scheduling.request import Request
+from .scheduling.scheduler import Scheduler
 from .stats import EngineStats
 from .ticket import Ticket
 

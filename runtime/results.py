@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from .finish import FinishReason
+from .scheduling.finish import FinishReason
 
 
 @dataclass(frozen=True, slots=True)

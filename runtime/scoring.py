@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from ..errors import InvalidRequest
 from .intake import Intake, Prompt
-from .params import SamplingParams
 from .results import Distribution, Generation, Score
+from .sampling.params import SamplingParams
 from .ticket import Ticket
 
 

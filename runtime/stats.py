@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .scheduler import SchedulerStats
+from .scheduling.scheduler import SchedulerStats
 
 
 @dataclass(frozen=True, slots=True)

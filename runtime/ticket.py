@@ -7,14 +7,14 @@ from collections.abc import Hashable, Sequence
 import torch
 
 from .clock import Clock
-from .detokenizer import Detokenizer
-from .finish import Finish
-from .params import SamplingParams
-from .request import Request
 from .results import Delta, Distribution, Generation, Timings, TokenLogprobs, Usage
-from .sampler import Choice, RowState, Sampler
-from .stopping import Stopping
+from .sampling.params import SamplingParams
+from .sampling.sampler import Choice, RowState, Sampler
+from .scheduling.finish import Finish
+from .scheduling.request import Request
 from .stream import Stream
+from .text.detokenizer import Detokenizer
+from .text.stopping import Stopping
 from .tokenizer import Tokenizer
 
 

@@ -13,7 +13,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from ..errors import BrokenModelFile, InvalidRequest, ModelNotFound, UnsupportedModel
-from .token_boundary import append_text
+from .text.token_boundary import append_text
 from .token_bytes import spelling_of
 from .weights.checkpoint import Checkpoint
 from .weights.fields import Fields

@@ -10,7 +10,7 @@ from typing import Any
 import ramify
 from measuring import main
 from protocol import Adapter, Completion, Job, NotSupportedError, Request
-from ramify.runtime.params import SamplingParams
+from ramify.runtime.sampling.params import SamplingParams
 
 
 class RamifyAdapter(Adapter):

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ramify.runtime.admission import Admission
+from ramify.runtime.cache.memory import KVMemory
 from ramify.runtime.clock import ManualClock
-from ramify.runtime.finish import Finish
-from ramify.runtime.lengths import OutputLengths
-from ramify.runtime.memory import KVMemory
-from ramify.runtime.policies import look_up
-from ramify.runtime.rehearsal import RehearsalExecutor
-from ramify.runtime.request import Request
-from ramify.runtime.scheduler import Scheduler, SchedulerConfig
+from ramify.runtime.scheduling.admission import Admission
+from ramify.runtime.scheduling.finish import Finish
+from ramify.runtime.scheduling.lengths import OutputLengths
+from ramify.runtime.scheduling.policies import look_up
+from ramify.runtime.scheduling.rehearsal import RehearsalExecutor
+from ramify.runtime.scheduling.request import Request
+from ramify.runtime.scheduling.scheduler import Scheduler, SchedulerConfig
 
 
 class Bench:

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ramify.errors import InvalidRequest
-from ramify.runtime.detokenizer import Detokenizer
-from ramify.runtime.finish import Finish
-from ramify.runtime.params import SamplingParams
-from ramify.runtime.stop_regex import MAX_STATES, RegexSearch, compile_stop_regex
-from ramify.runtime.stop_strings import StringSearch
-from ramify.runtime.stopping import Stopping
+from ramify.runtime.sampling.params import SamplingParams
+from ramify.runtime.scheduling.finish import Finish
+from ramify.runtime.text.detokenizer import Detokenizer
+from ramify.runtime.text.stop_regex import MAX_STATES, RegexSearch, compile_stop_regex
+from ramify.runtime.text.stop_strings import StringSearch
+from ramify.runtime.text.stopping import Stopping
 
 EOS = 1_000_000
 

@@ -16,7 +16,7 @@ from re import _constants as op  # type: ignore[attr-defined]  # Python's own pa
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
-from ..errors import InvalidRequest
+from ...errors import InvalidRequest
 from .stop_strings import Found
 
 MAX_STATES = 500

@@ -14,8 +14,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from ramify.runtime.memory import KVMemory, Lease, Pin
-from ramify.runtime.radix import Node, RadixTree
+from ramify.runtime.cache.memory import KVMemory, Lease, Pin
+from ramify.runtime.cache.radix import Node, RadixTree
 
 Prefix = tuple[str | None, tuple[int, ...]]  # namespace and tokens
 

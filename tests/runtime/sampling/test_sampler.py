@@ -11,8 +11,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ramify.errors import InvalidRequest, RequestFailed
-from ramify.runtime.params import SamplingParams
-from ramify.runtime.sampler import Choice, RowState, Sampler
+from ramify.runtime.sampling.params import SamplingParams
+from ramify.runtime.sampling.sampler import Choice, RowState, Sampler
 
 VOCABULARY = 1000
 EOS = 2

@@ -6,11 +6,11 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import InvalidRequest, RequestFailed, RequestTooLong
+from ...errors import InvalidRequest, RequestFailed, RequestTooLong
+from ..cache.memory import KVMemory
+from ..clock import Clock
 from .admission import Admission
-from .clock import Clock
 from .finish import Finish
-from .memory import KVMemory
 from .plan import Chunk, Plan, StepResult
 from .policies import POLICIES, PolicyName
 from .request import Request, RequestState

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
-from .memory import KVMemory
-from .radix import Match, Node
+from ..cache.memory import KVMemory
+from ..cache.radix import Match, Node
 from .request import Request
 from .waiting import arrival_rank
 

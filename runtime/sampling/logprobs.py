@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from .results import TokenLogprob, TokenLogprobs
+from ..results import TokenLogprob, TokenLogprobs
 from .truncation import best_first
 
 Row = npt.NDArray[np.float32]  # [vocabulary]

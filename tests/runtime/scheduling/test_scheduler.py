@@ -8,13 +8,13 @@ from itertools import islice
 
 import pytest
 from ramify.errors import InvalidRequest, RequestFailed, RequestTooLong
+from ramify.runtime.cache.memory import KVMemory
 from ramify.runtime.clock import ManualClock
-from ramify.runtime.finish import Finish
-from ramify.runtime.memory import KVMemory
-from ramify.runtime.plan import Plan, StepResult
-from ramify.runtime.rehearsal import RehearsalExecutor, rehearse_tokens
-from ramify.runtime.request import Request, RequestState
-from ramify.runtime.scheduler import Scheduler, SchedulerConfig
+from ramify.runtime.scheduling.finish import Finish
+from ramify.runtime.scheduling.plan import Plan, StepResult
+from ramify.runtime.scheduling.rehearsal import RehearsalExecutor, rehearse_tokens
+from ramify.runtime.scheduling.request import Request, RequestState
+from ramify.runtime.scheduling.scheduler import Scheduler, SchedulerConfig
 
 
 class Bench:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import cast
 
+from ..sampling.params import SamplingParams
+from ..scheduling.finish import Finish
 from .detokenizer import Detokenizer
-from .finish import Finish
-from .params import SamplingParams
 from .stop_regex import RegexSearch, compile_stop_regex
 from .stop_strings import StringSearch
 

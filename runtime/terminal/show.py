@@ -7,9 +7,9 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from .engine import Engine
-from .results import Generation, Score
-from .stats import EngineStats
+from ..engine import Engine
+from ..results import Generation, Score
+from ..stats import EngineStats
 
 BAR = 40  # characters
 

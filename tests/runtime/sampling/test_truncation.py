@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ramify.runtime.truncation import best_first, draw, truncate, uniform
+from ramify.runtime.sampling.truncation import best_first, draw, truncate, uniform
 
 DRAWS = 20_000
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
-from ..errors import InvalidRequest
-from .stop_regex import compile_stop_regex
+from ...errors import InvalidRequest
+from ..text.stop_regex import compile_stop_regex
 
 MAX_TOKENS = 2**31 - 1  # any count of tokens
 MAX_TOKEN_ID = 2**31 - 1  # the vocabulary's own size is checked where it is known, in Sampler.row

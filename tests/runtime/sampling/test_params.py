@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ramify.errors import InvalidRequest, RamifyError
-from ramify.runtime.params import SamplingParams
+from ramify.runtime.sampling.params import SamplingParams
 
 COUNTS = ("max_tokens", "min_tokens", "top_k", "seed", "n", "logprobs", "prompt_logprobs", "prompt_logprobs_start")
 NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty")

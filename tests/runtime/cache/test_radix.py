@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ramify.runtime.memory import KVMemory
-from ramify.runtime.radix import Node, RadixTree
+from ramify.runtime.cache.memory import KVMemory
+from ramify.runtime.cache.radix import Node, RadixTree
 
 
 def store(memory: KVMemory, tokens: Sequence[int], namespace: object = None) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..cache.memory import KVMemory
 from .lengths import OutputLengths
-from .memory import KVMemory
 from .plan import Chunk
 from .policies import POLICIES, PolicyName, look_up
 from .request import Request, RequestState

@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from ramify.runtime.detokenizer import Detokenizer, token_text
+from ramify.runtime.text.detokenizer import Detokenizer, token_text
 from ramify.runtime.tokenizer import load_tokenizer
 from ramify.runtime.weights.checkpoint import open_checkpoint
 from ramify.runtime.weights.locate import ModelFiles

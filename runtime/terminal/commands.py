@@ -8,11 +8,11 @@ from argparse import Namespace
 from dataclasses import fields
 from typing import Any
 
-from ..errors import InvalidRequest
+from ...errors import InvalidRequest
+from ..engine import Engine
+from ..options import EngineOptions
+from ..stream import Stream
 from . import show
-from .engine import Engine
-from .options import EngineOptions
-from .stream import Stream
 
 
 def generate(given: Namespace) -> None:

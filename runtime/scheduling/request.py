@@ -6,10 +6,10 @@ from collections.abc import Hashable, Sequence
 from enum import Enum
 from typing import Protocol
 
-from ..errors import InvalidRequest
+from ...errors import InvalidRequest
+from ..cache.memory import Lease
+from ..cache.radix import NO_MATCH, Match
 from .finish import Finish
-from .memory import Lease
-from .radix import NO_MATCH, Match
 
 
 class RequestState(Enum):

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import pytest
+from ramify.runtime.cache.memory import KVMemory, Lease
 from ramify.runtime.clock import ManualClock
-from ramify.runtime.finish import Finish
-from ramify.runtime.memory import KVMemory, Lease
-from ramify.runtime.plan import Chunk, Plan, StepResult
-from ramify.runtime.rehearsal import RehearsalExecutor, rehearse_tokens
-from ramify.runtime.request import Request, RequestState
-from ramify.runtime.scheduler import Scheduler, SchedulerConfig, SchedulerStats
+from ramify.runtime.scheduling.finish import Finish
+from ramify.runtime.scheduling.plan import Chunk, Plan, StepResult
+from ramify.runtime.scheduling.rehearsal import RehearsalExecutor, rehearse_tokens
+from ramify.runtime.scheduling.request import Request, RequestState
+from ramify.runtime.scheduling.scheduler import Scheduler, SchedulerConfig, SchedulerStats
 
 PAGE_SIZE = 4
 VOCABULARY = 97

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import InvalidRequest, RequestFailed
+from ...errors import InvalidRequest, RequestFailed
+from ..results import Distribution, TokenLogprobs
 from .logprobs import log_softmax, token_logprobs
 from .params import SamplingParams
 from .penalties import Penalties
-from .results import Distribution, TokenLogprobs
 from .truncation import draw, uniform
 
 Row = npt.NDArray[np.float32]  # [vocabulary]

@@ -1,0 +1,1 @@
+"""The one owner of KV memory: a radix tree of tokens over a pool of pages."""

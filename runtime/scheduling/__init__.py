@@ -1,0 +1,1 @@
+"""Who runs when: requests, queues, admission and the plan of each step."""
