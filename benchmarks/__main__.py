@@ -65,7 +65,6 @@ QUICK_PEERS = ["ramify", "ramify-noreuse", "openvino-bf16", "vllm-eager", "llama
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("benchmarks: stopped"))  # so that the running peer is ended too
     if options.list:
         print("peers:\n" + "\n".join(f"  {v.name:16} {v.title}" for v in VARIANTS.values()))
         print(
@@ -83,6 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(options: argparse.Namespace, names: list[str], peers: list[str]) -> None:
     """Run everything asked for and write the result, the table on the terminal, and with --publish the page."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("benchmarks: stopped"))  # so that the running peer is ended too
     logs = RESULTS / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     try:
@@ -99,7 +99,7 @@ def measure(options: argparse.Namespace, names: list[str], peers: list[str]) -> 
         "threads": options.threads,
         "model": "SmolLM2-135M-Instruct (the embedded Q4_1 GGUF; peers get its weights dequantized)",
         "machine": machine.describe(),
-        "workloads": {w.name: {"title": w.title, "unit": w.unit, "less_is_better": w.less_is_better} for w in built},
+        "workloads": {w.name: w.describe() for w in built},
         "peers": json.loads(options.merge.read_text())["peers"] if options.merge else {},
     }
     path = RESULTS / time.strftime("%Y%m%d-%H%M%S.json")

@@ -118,6 +118,7 @@ def page(result: Result) -> str:
     lines = [
         "# Benchmarks",
         "",
+        *([] if result["size"] == "full" else [f"**A {result['size']} run: these figures are no measurement.**", ""]),
         "<!-- generated from benchmarks.json by `python -m benchmarks --report docs/benchmarks.json`; do not edit -->",
         "",
         "![How many times faster ramify is than each peer, for each workload](benchmarks.png)",
@@ -179,6 +180,7 @@ def write(result: Result, folder: Path) -> None:
         for peer, entry in result["peers"].items()
         if not entry["ours"]
     }
-    chart.draw(list(result["workloads"]), ratios, BARS, folder / "benchmarks.png")
+    labels = {name: f"{name}\n{entry['label']}" for name, entry in result["workloads"].items()}
+    chart.draw(list(result["workloads"]), ratios, BARS, labels, folder / "benchmarks.png")
     (folder / "benchmarks.md").write_text(page(result))
     print(f"[bench] wrote {folder / 'benchmarks.md'} and its chart")

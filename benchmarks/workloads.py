@@ -24,6 +24,7 @@ SCHEMA: dict[str, Any] = {
     "required": ["title", "topic", "year", "people", "place", "about_a_person", "question", "difficulty"],
     "additionalProperties": False,
 }
+TRIES = 1000  # examples looked at for one that fits
 JSON_LIMIT = 160  # tokens; an answer of the schema needs 60 to 120
 
 
@@ -48,15 +49,16 @@ class Workload:
 
     name: str
     title: str
+    label: str
     unit: str
     runs: list[Run]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    @property
-    def less_is_better(self) -> bool:
-        return self.unit == "s"
+    def describe(self) -> dict[str, Any]:
+        """Everything about it but the texts, for the result."""
+        return {"title": self.title, "label": self.label, "unit": self.unit, "less_is_better": self.unit == "s"}
 
 
 class Source:
@@ -82,15 +84,16 @@ class Source:
 
     def question(self, length: int) -> list[int]:
         """The last `length` tokens of one unsolved example, which end in "Answer:"."""
-        while True:
+        for _ in range(TRIES):
             tokens = self._tokenizer.encode(next(self._reading).prompt)
             if len(tokens) >= length:
                 return tokens[-length:]
+        raise ValueError(f"the corpus has no example of {length} tokens")
 
     def choice(self, length: int, option_length: int) -> tuple[list[int], list[list[int]]]:
         """A multiple-choice question of `length` tokens (padded on the left with another's text), four options."""
         before: list[int] = []
-        while True:
+        for _ in range(TRIES):
             example = next(self._choices)
             options = [self._tokenizer.encode(" " + option)[:option_length] for option in example.options]
             tokens = before + self._tokenizer.encode("\n\n" + example.prompt)
@@ -98,6 +101,7 @@ class Source:
             if len(tokens) >= length and distinct == len(options) == 4:
                 return tokens[-length:], options
             before = tokens[-length:]
+        raise ValueError(f"the corpus has no question with four different options of {option_length} tokens")
 
     def text(self, text: str) -> list[int]:
         return self._tokenizer.encode(text)
@@ -114,8 +118,7 @@ def few_shot(source: Source, number: int = 64) -> Run:
 
 def tree(source: Source, branches: int = 4, depth: int = 3) -> Run:
     """A tree of thoughts: each node continues its parent's prompt and answer, behind a marker of its own."""
-    root = source.question(400 - 40)
-    root = source.shots(400 - len(root)) + root
+    root = source.shots(340) + source.question(60)
     requests: list[dict[str, Any]] = []
     parents: list[int | None] = [None]
     for _ in range(depth):
@@ -174,6 +177,7 @@ class Recipe:
     """How a workload is made, how often it is repeated, and how it shrinks to a smoke test."""
 
     title: str
+    label: str  # a word or two, for the chart
     unit: str
     make: Callable[..., Run]
     arguments: dict[str, int] = field(default_factory=dict)
@@ -183,16 +187,18 @@ class Recipe:
 
 
 RECIPES = {
-    "P512": Recipe("prefill of 512 tokens", "tok/s", prefill, {"length": 512}, {"length": 64}, 7, 5),
-    "P2048": Recipe("prefill of 2048 tokens", "tok/s", prefill, {"length": 2048}, {"length": 128}, 5, 3),
-    "D1": Recipe("decode, 1 stream", "tok/s", decode, {"streams": 1}, {"steps": 8}, 7, 3),
-    "D8": Recipe("decode, 8 streams", "tok/s", decode, {"streams": 8}, {"steps": 4, "context": 32}, 5, 2),
-    "D32": Recipe("decode, 32 streams", "tok/s", decode, {"streams": 32}, {"steps": 4, "context": 32}, 3, 1),
-    "W1": Recipe("64 few-shot requests: 1,000 shared + 60 own tokens, 16 out", "s", few_shot, {}, {"number": 3}),
-    "W2": Recipe("tree: 400-token root, 4 branches, depth 3, 84 x 32 out", "s", tree, {}, {"depth": 1}),
-    "W3": Recipe("8 chats of 4 turns, 100 in and 64 out each", "s", chats, {}, {"number": 2, "turns": 2}),
-    "W4": Recipe("32 JSON answers: 200-token prompt, 8-field schema", "s", json_answers, {}, {"number": 2}),
-    "W5": Recipe("64 selects of 4 options: 600 shared + 40 own tokens", "s", selects, {}, {"number": 2}),
+    "P512": Recipe("prefill of 512 tokens", "prefill", "tok/s", prefill, {"length": 512}, {"length": 64}, 7, 5),
+    "P2048": Recipe("prefill of 2048 tokens", "prefill", "tok/s", prefill, {"length": 2048}, {"length": 128}, 5, 3),
+    "D1": Recipe("decode, 1 stream", "decode", "tok/s", decode, {"streams": 1}, {"steps": 8}, 7, 3),
+    "D8": Recipe("decode, 8 streams", "decode", "tok/s", decode, {"streams": 8}, {"steps": 4, "context": 32}, 5, 2),
+    "D32": Recipe("decode, 32 streams", "decode", "tok/s", decode, {"streams": 32}, {"steps": 4, "context": 32}, 3, 1),
+    "W1": Recipe(
+        "64 few-shot requests: 1,000 shared + 60 own tokens, 16 out", "few-shot", "s", few_shot, {}, {"number": 3}
+    ),
+    "W2": Recipe("tree: 400-token root, 4 branches, depth 3, 84 x 32 out", "tree", "s", tree, {}, {"depth": 1}),
+    "W3": Recipe("8 chats of 4 turns, 100 in and 64 out each", "chats", "s", chats, {}, {"number": 2, "turns": 2}),
+    "W4": Recipe("32 JSON answers: 200-token prompt, 8-field schema", "JSON", "s", json_answers, {}, {"number": 2}),
+    "W5": Recipe("64 selects of 4 options: 600 shared + 40 own tokens", "selects", "s", selects, {}, {"number": 2}),
 }
 SIZES = ("full", "quick", "smoke")
 
@@ -206,7 +212,7 @@ def build(corpus: Corpus, tokenizer: Encoder, names: Collection[str], size: str 
             arguments = recipe.arguments | (recipe.smoke if size == "smoke" else {})
             repeats = {"full": recipe.repeats, "quick": recipe.quick_repeats, "smoke": 1}[size]
             runs = [recipe.make(source, **arguments) for _ in range(repeats)]
-            workloads.append(Workload(name, recipe.title, recipe.unit, runs))
+            workloads.append(Workload(name, recipe.title, recipe.label, recipe.unit, runs))
     return workloads
 
 
