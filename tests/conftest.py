@@ -8,11 +8,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 if importlib.util.find_spec("ramify") is None:
     link_home = Path(tempfile.mkdtemp(prefix="ramify-checkout-"))
     (link_home / "ramify").symlink_to(Path(__file__).resolve().parent.parent, target_is_directory=True)
     sys.path.insert(0, str(link_home))
+
+# The same examples in every run: a failure here is a failure there. Machines are shared, so no deadlines.
+settings.register_profile("ramify", derandomize=True, deadline=None)
+settings.load_profile("ramify")
 
 
 @pytest.fixture(scope="session")
