@@ -28,6 +28,9 @@ _END_TOKENS = (
 )
 
 
+MAX_DEFINITION_BYTES = 1 << 27
+
+
 class Tokenizer:
     """One model's tokenizer. Immutable, and safe from many threads.
 
@@ -240,12 +243,16 @@ def tokenizer_of_directory(directory: Path, name: str, eos_ids: Iterable[int] = 
 
 
 def _backend_from(path: Path) -> Backend:
-    definition = read_json(path, limit=1 << 27)
-    kind = (definition.get("model") or {}).get("type", "BPE") if isinstance(definition.get("model"), dict) else None
-    if kind not in ("BPE", "Unigram"):
-        raise UnsupportedModel(f"{path.name}: tokenizer model {str(kind)[:40]!r}; ramify runs BPE and Unigram")
+    if path.stat().st_size > MAX_DEFINITION_BYTES:
+        raise BrokenModelFile(
+            f"{path.name}: larger than {MAX_DEFINITION_BYTES} bytes, so it is no tokenizer definition"
+        )
     with building(path.name):
-        return Backend.from_file(str(path))
+        backend = Backend.from_file(str(path))
+    kind = type(backend.model).__name__
+    if kind not in ("BPE", "Unigram"):
+        raise UnsupportedModel(f"{path.name}: tokenizer model {kind}; ramify runs BPE and Unigram")
+    return backend
 
 
 def _content(value: Any) -> str | None:

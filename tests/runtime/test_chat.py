@@ -277,6 +277,12 @@ def test_a_hostile_template_is_stopped(name: str) -> None:
     assert sys.gettrace() is None or "trace" not in sys.gettrace().__qualname__  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("name", ["hoarded text", "doubled text", "added text", "endless output"])
+def test_room_runs_out_as_well_as_time(name: str) -> None:
+    with pytest.raises(BrokenModelFile, match=r"made values of|wrote more than"):
+        BoundedTemplate(HOSTILE[name], "toy").render({}, seconds=60)
+
+
 @pytest.mark.parametrize(
     "source",
     ["{% for", "{{ x | no_such_filter }}", "{% include 'x' %}{% endif %}", "{{ " + "(" * 5000, "x" * 2_000_000],
