@@ -1,10 +1,11 @@
 // How keys and values lie in the cache: pages of heads of tiles of 16 tokens, shaped for the dot products that read them.
 //
-//   layer | page | kv head | tile of 16 tokens | K then V
+//   layer | kv head | page | tile of 16 tokens | K then V
 //   K of a tile: bf16 [D/2][16 tokens][2], fp32 [D][16 tokens]:  a register holds one dimension (pair) of 16 keys
 //   V of a tile: bf16 [16/2 tokens][D][2], fp32 [16 tokens][D]:  a register holds 16 dimensions of one token (pair)
 //
-// so neither scores nor mixtures need horizontal sums. D is padded to a multiple of 16 with zeros.
+// so neither scores nor mixtures need horizontal sums. D is padded to a multiple of 16 with zeros. Heads come before
+// pages because one head is read at a time: pages handed out in order then lie in order, and memory is twice as fast.
 #pragma once
 
 #include "elementwise.h"
@@ -23,7 +24,8 @@ struct CacheLayout {  // mirrored in native.py
   size_t page_bytes() const { return head_bytes() * kv_heads; }
   size_t layer_bytes() const { return page_bytes() * pages; }
   size_t offset(int layer, int page, int head, int slot) const {
-    return layer_bytes() * layer + page_bytes() * page + head_bytes() * head + tile_bytes() * (slot / kSubtile);
+    const size_t index = (static_cast<size_t>(layer) * kv_heads + head) * pages + page;
+    return head_bytes() * index + tile_bytes() * (slot / kSubtile);
   }
 };
 

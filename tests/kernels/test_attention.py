@@ -1,4 +1,4 @@
-"""The compiled core's attention: against float64, bit for bit the same however it is batched, and reading no byte twice."""
+"""The compiled core's attention: against float64, the same bits however it is batched, and no byte read twice."""
 
 from __future__ import annotations
 
