@@ -20,9 +20,9 @@ def byte_alphabet() -> dict[str, int]:
     return alphabet | {chr(256 + index): byte for index, byte in enumerate(others)}
 
 
-def spelling_of(decoder: Mapping[str, Any] | None) -> TokenSpelling:
-    """The spelling behind a decoder's definition (as in tokenizer.json); no decoder: tokens are plain text."""
-    steps = [] if decoder is None else decoder.get("decoders", [decoder])
+def spelling_of(decoder: Mapping[str, Any]) -> TokenSpelling:
+    """The spelling behind a decoder's definition (as in tokenizer.json); of an empty one, tokens are plain text."""
+    steps = decoder.get("decoders", [decoder])
     kinds = {step.get("type") for step in steps}
     if "ByteLevel" in kinds:
         return _byte_level

@@ -150,9 +150,7 @@ class Tokenizer:
     @cached_property
     def _all_bytes(self) -> list[bytes]:
         added = self._backend.get_added_tokens_decoder()
-        # the decoder's own definition, as JSON: the state it would be pickled with
-        decoder = json.loads(self._backend.decoder.__getstate__()) if self._backend.decoder else None
-        spelling = spelling_of(decoder)
+        spelling = spelling_of(_definition(self._backend.decoder))
         found = [b""] * self.vocabulary_size
         for content, token in self._backend.get_vocab(with_added_tokens=True).items():
             found[token] = spelling(content) if token not in added else added[token].content.encode()
@@ -177,20 +175,16 @@ class Tokenizer:
 
     def _without_prefix(self, applies: Callable[[dict[str, Any]], bool]) -> Backend:
         """A backend whose steps that put a space in front, and to which this applies, do so no more."""
-        definition = json.loads(self._backend.to_str())
-        changed = False
-        for part, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
-            stage = definition.get(part) or {}
-            steps = stage.get(inner, [stage])
-            for step in steps:
+        changed: dict[str, Any] = {}
+        for name, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
+            stage = _definition(getattr(self._backend, name))
+            for step in stage.get(inner, [stage]):
                 if step.get("type") in ("Metaspace", "Prepend") and applies(step):
-                    changed = True
-                    step["prepend_scheme" if step["type"] == "Metaspace" else "prepend"] = (
-                        "never" if step["type"] == "Metaspace" else ""
-                    )
+                    step |= {"prepend_scheme": "never"} if step["type"] == "Metaspace" else {"prepend": ""}
+                    changed[name] = stage
         if not changed:
             return self._backend
-        backend = Backend.from_str(json.dumps(definition))
+        backend = Backend.from_str(json.dumps(json.loads(self._backend.to_str()) | changed))
         backend.encode_special_tokens = True
         return backend
 
@@ -253,6 +247,12 @@ def _backend_from(path: Path) -> Backend:
     if kind not in ("BPE", "Unigram"):
         raise UnsupportedModel(f"{path.name}: tokenizer model {kind}; ramify runs BPE and Unigram")
     return backend
+
+
+def _definition(stage: Any) -> dict[str, Any]:
+    """A part of a backend as tokenizer.json would hold it: the state it would be pickled with is that JSON."""
+    definition: dict[str, Any] = json.loads(stage.__getstate__()) if stage else {}
+    return definition
 
 
 def _content(value: Any) -> str | None:
