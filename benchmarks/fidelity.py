@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from ramify.kernels.ops import CacheShape, Step
+from ramify.kernels.ops import CacheShape, Ints, Step
 from ramify.kernels.torch_compute import TorchCompute
-from ramify.runtime.calibration import whole_text
 from ramify.runtime.loading import load_model
 from ramify.runtime.models.registry import load
 from ramify.runtime.options import EngineOptions
@@ -32,6 +32,8 @@ from . import assets, corpus, machine
 MODES = ("fp32", "bf16", "int8", "int4", "auto")
 WINDOW = 1024  # tokens of one text; each is scored without what comes before it
 PAGE_SIZE = 16
+WIDE, NARROW = 512, 8  # positions in a step: a prompt's, and as when eight streams decode
+TWO_KINDS = ("int4", "auto")  # modes that multiply few rows by other weights than many
 ROWS = 64  # positions compared at a time, so that their logits stay in the processor's cache
 ALLOWED = 0.02  # what `auto` may add to the perplexity
 OUTPUT = assets.CHECKOUT / "docs" / "fidelity.md"
@@ -43,9 +45,14 @@ Run = Callable[[Step], torch.Tensor]
 class Subject:
     """A mode of the engine, ready to run."""
 
-    mode: str
+    title: str
     summary: str
     run: Run
+    rows: int  # positions computed in one step
+
+    def logits(self, text: Sequence[int]) -> torch.Tensor:
+        """What it expects after each token of a text but the last: [T - 1, vocabulary]."""
+        return torch.cat([self.run(step).clone() for step in steps(text, self.rows)])[:-1]
 
 
 @dataclass
@@ -58,13 +65,13 @@ class Sums:
     divergence: float = 0.0  # KL(reference || subject), nats
 
     def add(self, logits: torch.Tensor, reference: torch.Tensor, targets: torch.Tensor) -> None:
-        """Logits of the subject and of the reference, [T, vocabulary]; the tokens that came, [T]."""
+        """Logits of the subject and log-probabilities of the reference, [T, vocabulary]; the tokens that came, [T]."""
         self.tokens += len(targets)
         for mine, theirs, came in zip(logits.split(ROWS), reference.split(ROWS), targets.split(ROWS), strict=True):
-            log_p, log_q = mine.log_softmax(dim=-1), theirs.log_softmax(dim=-1)  # [ROWS, vocabulary]
+            log_p = mine.log_softmax(dim=-1)  # [ROWS, vocabulary]
             self.loss += F.nll_loss(log_p, came, reduction="sum").item()
             self.agreed += int((mine.argmax(-1) == theirs.argmax(-1)).sum())
-            self.divergence += F.kl_div(log_p, log_q, reduction="sum", log_target=True).item()
+            self.divergence += F.kl_div(log_p, theirs, reduction="sum", log_target=True).item()
 
     @property
     def mean_loss(self) -> float:
@@ -85,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     subjects = [reference_of(checkpoint)]
     for mode in options.modes.split(","):
         print(f"[fidelity] loading {mode} ...", flush=True)
-        subjects.append(subject_of(mode, options.threads))
+        subjects += subjects_of(mode, options.threads)
         gc.collect()
     sums = measure(subjects, texts)
     page = report(subjects, sums, options)
@@ -94,10 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.output.write_text(page)
         print(f"[fidelity] written to {options.output}")
     for subject, result in zip(subjects, sums, strict=True):
-        if subject.mode == "auto" and result.perplexity_change(sums[0]) > ALLOWED:
-            sys.exit(
-                f"[fidelity] auto costs {result.perplexity_change(sums[0]):.2%} of perplexity, more than {ALLOWED:.0%}"
-            )
+        change = result.perplexity_change(sums[0])
+        if subject.title.startswith("auto") and change > ALLOWED:
+            sys.exit(f"[fidelity] {subject.title} costs {change:.2%} of perplexity, more than {ALLOWED:.0%}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -127,11 +133,11 @@ def reference_of(checkpoint: Checkpoint) -> Subject:
     config = replace(checkpoint.config, context_length=WINDOW)
     model = load(config, checkpoint.weights, compute.ops)
     compute.allocate(CacheShape(config.layers, config.kv_heads, config.head_dim, PAGE_SIZE, WINDOW // PAGE_SIZE))
-    return Subject("reference", compute.summary, compute.compile(model))
+    return Subject("reference", compute.summary, compute.compile(model), WIDE)
 
 
-def subject_of(mode: str, threads: int) -> Subject:
-    """A mode as an engine would run it, calibration included."""
+def subjects_of(mode: str, threads: int) -> list[Subject]:
+    """A mode as an engine would run it, calibration included: on prompts and, where that differs, on few rows."""
     options = EngineOptions(
         mode=mode,  # type: ignore[arg-type] - checked by the options themselves
         threads=threads,
@@ -140,20 +146,42 @@ def subject_of(mode: str, threads: int) -> Subject:
         page_size=PAGE_SIZE,
     )
     loaded = load_model("smollm2", options)
-    return Subject(mode, loaded.compute.summary, loaded.run)
+    wide = Subject(f"{mode}, prompts", loaded.compute.summary, loaded.run, WIDE)
+    if mode not in TWO_KINDS:
+        return [replace(wide, title=mode)]
+    return [wide, replace(wide, title=f"{mode}, decoding", rows=NARROW)]
 
 
 def measure(subjects: Sequence[Subject], texts: Sequence[Sequence[int]]) -> list[Sums]:
     """Every subject on every text; the first is the reference."""
     sums = [Sums() for _ in subjects]
     for text in tqdm(texts, desc="fidelity", unit="text"):
-        step, _ = whole_text(text, PAGE_SIZE)
         targets = torch.tensor(text[1:])
-        reference = subjects[0].run(step)[:-1]  # [T - 1, vocabulary]
-        sums[0].add(reference, reference, targets)
-        for subject, result in zip(subjects[1:], sums[1:], strict=True):
-            result.add(subject.run(step)[:-1], reference, targets)
+        reference = subjects[0].logits(text).log_softmax(dim=-1)  # [T - 1, vocabulary]
+        for subject, result in zip(subjects, sums, strict=True):
+            result.add(subject.logits(text), reference, targets)
     return sums
+
+
+def steps(tokens: Sequence[int], rows: int) -> Iterator[Step]:
+    """One text, computed `rows` positions at a time on pages 0 and up, with the logits of all of them."""
+    for start in range(0, len(tokens), rows):
+        part = tokens[start : start + rows]
+        stop = start + len(part)
+        pages = -(-stop // PAGE_SIZE)
+        yield Step(
+            tokens=ints(part),
+            positions=ints(range(start, stop)),
+            query_start=ints((0, len(part))),
+            context=ints((stop,)),
+            pages=ints(range(pages)),
+            page_start=ints((0, pages)),
+            logit_rows=ints(range(len(part))),
+        )
+
+
+def ints(values: Sequence[int]) -> Ints:
+    return np.array(values, dtype=np.int32)
 
 
 def report(subjects: Sequence[Subject], sums: Sequence[Sums], options: argparse.Namespace) -> str:
@@ -184,7 +212,7 @@ def table(subjects: Sequence[Subject], sums: Sequence[Sums]) -> Iterator[str]:
     for subject, result in zip(subjects, sums, strict=True):
         perplexity = torch.tensor(result.mean_loss).exp().item()
         yield (
-            f"| {subject.mode} | {perplexity:.3f} | {result.perplexity_change(sums[0]):+.2%} | {result.mean_loss:.4f} "
+            f"| {subject.title} | {perplexity:.3f} | {result.perplexity_change(sums[0]):+.2%} | {result.mean_loss:.4f} "
             f"| {result.agreed / result.tokens:.2%} | {result.divergence / result.tokens:.2e} |"
         )
 
@@ -192,7 +220,7 @@ def table(subjects: Sequence[Subject], sums: Sequence[Sums]) -> Iterator[str]:
 def legend(subjects: Sequence[Subject]) -> Iterator[str]:
     yield "What ran:"
     for subject in subjects:
-        yield f"- `{subject.mode}`: {subject.summary}"
+        yield f"- {subject.title}: {subject.summary}"
     yield ""
     yield (
         "The reference is the file's weights dequantized to fp32, in plain torch, which equals transformers. "
