@@ -244,16 +244,11 @@ class AttentionTask {
         with_rows(rows, [&](auto r) {
           constexpr int R = decltype(r)::value;
           score_rows<T, R>(needed, q_ + row * padded_, padded_, keys_, scores_);
-          for (int i = 0; i < R; ++i) soften_row(row + i, i, needed, key);
+          soften_rows<T>(needed, rule_, now_, row, R, scores_, key, low_, high_, weights_, decay_);
           mix_rows<T, R>(weights_, values_, needed, padded_, decay_, now_.out + row * padded_);
         });
       });
     }
-  }
-
-  void soften_row(int row, int place, int parts, int key) {
-    decay_[place] = soften<T>(rule_, scores_ + place * kTile, parts, key, low_[row], high_[row], now_.best[row],
-                              now_.total + row * kLanes, weights_ + place * kTile);
   }
 
   // A tile whose first subtiles are shared by more rows than its last: the same three phases, each over all the rows.
@@ -261,13 +256,13 @@ class AttentionTask {
     const Segment& root = plan_.segments[segment];
     const int from = (root.row0 - row0_) * group_, count = (root.row1 - root.row0) * group_;
     const int key = root.key0 / kTile * kTile;
-    const int whole = kTile / kSubtile;
     for (int s = segment; s < end; ++s)
       pieces(plan_.segments[s], key, true, [&](auto r, int row, int parts, int part) {
         score_rows<T, decltype(r)::value>(parts, q_ + row * padded_, padded_, keys_,
                                           scores_ + row * kTile + part * kSubtile);
       });
-    for (int row = from; row < from + count; ++row) soften_row(row, row, whole, key);
+    soften_rows<T>(kParts, rule_, now_, from, count, scores_ + from * kTile, key, low_, high_, weights_ + from * kTile,
+                   decay_ + from);
     for (int s = segment; s < end; ++s) {
       pieces(plan_.segments[s], key, false, [&](auto r, int row, int parts, int part) {
         float* decay = decay_ + row;

@@ -5,7 +5,7 @@
 //   V of a tile: bf16 [16/2 tokens][D][2], fp32 [16 tokens][D]:  a register holds 16 dimensions of one token (pair)
 //
 // so neither scores nor mixtures need horizontal sums. D is padded to a multiple of 16 with zeros. Heads come before
-// pages because one head is read at a time: pages handed out in order then lie in order, and memory is twice as fast.
+// pages because one head is read at a time: pages handed out in order then lie in order, which memory likes.
 #pragma once
 
 #include "elementwise.h"

@@ -103,36 +103,43 @@ void with_rows(int rows, const Function& function) {
   }
 }
 
-// Scores of one row -> its unnormalized weights, for keys [key, key + 16 parts) of which [low, high) are its own.
-// `factor` brings scores to powers of two. Returns what the mixture so far must be multiplied by.
+// How scores become weights: 2^(factor * score), the score capped first if there is a cap.
 struct SoftmaxRule {
   float factor;   // scale * log2(e); with a cap: log2(e)
   float scale;    // used with a cap only
   float cap;      // 0: none
 };
 
-template <class T>
-float soften(const SoftmaxRule& rule, const float* scores, int parts, int key, int low, int high, float& best,
-             float* total, typename T::Element* weights) {
-  Lanes s[kParts];
-  for (int c = 0; c < parts; ++c) s[c] = load(scores + c * kSubtile);
-  if (rule.cap > 0)
-    for (int c = 0; c < parts; ++c) s[c] = splat(rule.cap) * tanh(s[c] * splat(rule.scale / rule.cap));
-  if (low > key || high < key + parts * kSubtile) {
+// Scores of one row -> its unnormalized weights, for keys [key, key + 16 C) of which [low, high) are its own. Returns
+// what the mixture so far must be multiplied by.
+template <class T, int C>
+inline float soften(const SoftmaxRule& rule, const float* scores, int key, int low, int high, float& best, float* total,
+                    typename T::Element* weights) {
+  Lanes s[C];
+#pragma GCC unroll 4
+  for (int c = 0; c < C; ++c) s[c] = load(scores + c * kSubtile);
+  if (__builtin_expect(rule.cap > 0, 0)) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) s[c] = splat(rule.cap) * tanh(s[c] * splat(rule.scale / rule.cap));
+  }
+  if (__builtin_expect(low > key || high < key + C * kSubtile, 0)) {
     const IntLanes ramp = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    for (int c = 0; c < parts; ++c) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) {
       const IntLanes index = ramp + (key + c * kSubtile);
       s[c] = ((index >= low) & (index < high)) ? s[c] : splat(kNothing);
     }
   }
   Lanes most = s[0];
-  for (int c = 1; c < parts; ++c) most = maximum(most, s[c]);
+#pragma GCC unroll 4
+  for (int c = 1; c < C; ++c) most = maximum(most, s[c]);
   const float candidate = largest(most) * rule.factor;
   const float old = best;
   best = candidate > old ? candidate : old;
   const Lanes base = splat(best == kNothing ? 0.f : -best);
   Lanes p[kParts] = {};
-  for (int c = 0; c < parts; ++c) {
+#pragma GCC unroll 4
+  for (int c = 0; c < C; ++c) {
     p[c] = exp2<T::kDegree>(fma(s[c], splat(rule.factor), base));
     T::store_sixteen(weights + c * kSubtile, p[c]);
   }
@@ -152,6 +159,26 @@ inline void clear(const Rows& rows, int count, int padded) {
   for (int r = 0; r < count; ++r) rows.best[r] = kNothing;
   std::memset(rows.total, 0, static_cast<size_t>(count) * kLanes * sizeof(float));
   std::memset(rows.out, 0, static_cast<size_t>(count) * padded * sizeof(float));
+}
+
+// `count` rows from `row` on, all against the same 16 C keys; scores, weights and decay begin at the first of them.
+template <class T, int C>
+void soften_rows(const SoftmaxRule& rule, const Rows& rows, int row, int count, const float* scores, int key,
+                 const int32_t* low, const int32_t* high, typename T::Element* weights, float* decay) {
+  for (int i = 0; i < count; ++i, ++row)
+    decay[i] = soften<T, C>(rule, scores + i * kTile, key, low[row], high[row], rows.best[row],
+                            rows.total + row * kLanes, weights + i * kTile);
+}
+
+template <class T>
+void soften_rows(int parts, const SoftmaxRule& rule, const Rows& rows, int row, int count, const float* scores, int key,
+                 const int32_t* low, const int32_t* high, typename T::Element* weights, float* decay) {
+  switch (parts) {
+    case 1: return soften_rows<T, 1>(rule, rows, row, count, scores, key, low, high, weights, decay);
+    case 2: return soften_rows<T, 2>(rule, rows, row, count, scores, key, low, high, weights, decay);
+    case 3: return soften_rows<T, 3>(rule, rows, row, count, scores, key, low, high, weights, decay);
+    default: return soften_rows<T, 4>(rule, rows, row, count, scores, key, low, high, weights, decay);
+  }
 }
 
 // into = into + from, both partial softmaxes over different keys. The order of merging is part of the result.
