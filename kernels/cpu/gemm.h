@@ -37,7 +37,7 @@ struct Matrix {
 // How many panels there are to share out.
 inline int panels(const Matrix& matrix);
 
-// Bytes of scratch for a product of `rows` rows; any alignment to 64 bytes. Never falls when `rows` grows, so what the
+// Bytes of scratch (64-byte aligned) for a product of `rows` rows. Never falls when `rows` grows, so what the
 // largest step needs serves them all.
 inline size_t row_scratch_bytes(const Matrix& matrix, int rows);
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import platform
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,14 +12,11 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from ramify.kernels.build import FLAGS, SOURCES, CoreUnavailable, find_compiler
 
-SOURCES = Path(__file__).resolve().parents[2] / "kernels" / "cpu"
-FLAGS = ["-O3", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno"]
 F32, BF16, I8, Q4 = range(4)
 SOURCE_F32, SOURCE_F16, SOURCE_BF16, SOURCE_Q4_0, SOURCE_Q4_1, SOURCE_Q8_0 = range(6)
 ROWS = [1, 2, 3, 5, 6, 7, 8, 13, 16, 31, 32, 64, 100, 300]
-
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 
 
 class MatrixFields(ctypes.Structure):
@@ -124,9 +120,14 @@ def pack(
 
 
 def build(folder: Path, *flags: str) -> ctypes.CDLL:
+    """The products for one instruction set, compiled as the core is."""
+    try:
+        compiler = find_compiler()
+    except CoreUnavailable as unavailable:
+        pytest.skip(str(unavailable))
     source, target = folder / "gemm.cpp", folder / "gemm.so"
     source.write_text('#include "gemm_exports.h"\n')
-    subprocess.run(["g++", *FLAGS, *flags, f"-I{SOURCES}", str(source), "-o", str(target)], check=True)
+    subprocess.run([compiler, *FLAGS, *flags, f"-I{SOURCES}", str(source), "-o", str(target)], check=True)
     library = ctypes.CDLL(str(target))
     library.ramify_matrix_bytes.restype = ctypes.c_int64
     library.ramify_scratch_bytes.restype = ctypes.c_int64
