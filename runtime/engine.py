@@ -11,7 +11,6 @@ from typing import Any, Literal, cast, overload
 
 from ..errors import BatchFailed, InvalidRequest
 from .cache.memory import KVMemory
-from .chat import render_chat
 from .clock import SystemClock
 from .executor import ModelExecutor
 from .intake import Intake, Prompt, is_one, resolved
@@ -26,8 +25,9 @@ from .scheduling.scheduler import Scheduler, SchedulerConfig
 from .scoring import ScoreBatch, branches
 from .stats import EngineStats
 from .stream import Stream
+from .text.chat import render_chat
 from .text.token_boundary import append_text
-from .tokenizer import Tokenizer
+from .text.tokenizer import Tokenizer
 
 Errors = Literal["raise", "return"]
 

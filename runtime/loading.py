@@ -19,7 +19,7 @@ from .calibration import channel_maxima, identity_of
 from .models.registry import load
 from .options import EngineOptions
 from .progress import bar
-from .tokenizer import Tokenizer, load_tokenizer
+from .text.tokenizer import Tokenizer, load_tokenizer
 from .weights.checkpoint import Checkpoint, open_checkpoint
 from .weights.config import ModelConfig
 from .weights.locate import ModelFiles, locate

@@ -15,7 +15,7 @@ from .scheduling.request import Request
 from .stream import Stream
 from .text.detokenizer import Detokenizer
 from .text.stopping import Stopping
-from .tokenizer import Tokenizer
+from .text.tokenizer import Tokenizer
 
 
 class Ticket:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from ramify import Engine
 from ramify.errors import BatchFailed, EngineClosed, InvalidRequest, RequestFailed, RequestTooLong
-from ramify.runtime.params import SamplingParams
 from ramify.runtime.results import Delta
+from ramify.runtime.sampling.params import SamplingParams
 
 PROMPT = "The quick brown fox jumps over the lazy dog"
 GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)

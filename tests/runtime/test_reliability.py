@@ -13,12 +13,12 @@ import pytest
 from ramify import Engine
 from ramify.errors import RequestFailed
 from ramify.runtime import ticket
-from ramify.runtime.detokenizer import Detokenizer, TokenTexts
-from ramify.runtime.lengths import OutputLengths
-from ramify.runtime.params import SamplingParams
 from ramify.runtime.results import Delta
-from ramify.runtime.sampler import RowState
+from ramify.runtime.sampling.params import SamplingParams
+from ramify.runtime.sampling.sampler import RowState
+from ramify.runtime.scheduling.lengths import OutputLengths
 from ramify.runtime.stream import Stream
+from ramify.runtime.text.detokenizer import Detokenizer, TokenTexts
 
 PROMPT = "The quick brown fox jumps over the lazy dog"
 GREEDY = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)

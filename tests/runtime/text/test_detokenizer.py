@@ -11,7 +11,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 from ramify.runtime.text.detokenizer import Detokenizer, token_text
-from ramify.runtime.tokenizer import load_tokenizer
+from ramify.runtime.text.tokenizer import load_tokenizer
 from ramify.runtime.weights.checkpoint import open_checkpoint
 from ramify.runtime.weights.locate import ModelFiles
 

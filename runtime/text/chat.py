@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from ..errors import InvalidRequest
+from ...errors import InvalidRequest
 from .template_sandbox import SECONDS, BoundedTemplate
 from .tokenizer import Tokenizer
 

@@ -13,9 +13,9 @@ import transformers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ramify.errors import BrokenModelFile, InvalidRequest
-from ramify.runtime.chat import render_chat
-from ramify.runtime.template_sandbox import BoundedTemplate
-from ramify.runtime.tokenizer import Tokenizer, load_tokenizer, tokenizer_of_directory
+from ramify.runtime.text.chat import render_chat
+from ramify.runtime.text.template_sandbox import BoundedTemplate
+from ramify.runtime.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_of_directory
 from ramify.runtime.weights.checkpoint import open_checkpoint
 from ramify.runtime.weights.locate import ModelFiles
 from tokenizers import AddedToken, decoders, models, pre_tokenizers

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ramify.errors import BrokenModelFile, ModelError, UnsupportedModel
-from ramify.runtime.tokenizer import load_tokenizer
+from ramify.runtime.text.tokenizer import load_tokenizer
 from ramify.runtime.weights.checkpoint import open_checkpoint
 from ramify.runtime.weights.gguf_file import read_gguf
 from ramify.runtime.weights.locate import ModelFiles

@@ -14,14 +14,14 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ramify.errors import BrokenModelFile, InvalidRequest, ModelError, ModelNotFound, UnsupportedModel
-from ramify.runtime.tokenizer import Tokenizer, load_tokenizer, tokenizer_of_directory, tokenizer_of_gguf
+from ramify.runtime.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_of_directory, tokenizer_of_gguf
 from ramify.runtime.weights.checkpoint import open_checkpoint
 from ramify.runtime.weights.gguf_file import read_gguf
 from ramify.runtime.weights.locate import ModelFiles
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
 
-from .gguf_files import write_gguf
+from ..weights.gguf_files import write_gguf
 from .varied_text import PIECES, varied_texts
 
 TRAINING = [" ".join(PIECES), *varied_texts(400, seed=11)]

@@ -24,7 +24,7 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ..errors import BrokenModelFile, InvalidRequest
+from ...errors import BrokenModelFile, InvalidRequest
 
 SECONDS = 2.0
 BASE_CHARACTERS = 1 << 20  # beside what the messages themselves need
