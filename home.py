@@ -6,6 +6,6 @@ import os
 from pathlib import Path
 
 
-def home() -> Path:
+def ramify_home() -> Path:
     """RAMIFY_HOME, or ~/.cache/ramify. Not created here."""
     return Path(os.environ.get("RAMIFY_HOME") or "~/.cache/ramify").expanduser()

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from ramify.errors import ModelNotFound
-from ramify.runtime.weights.embedded import embedded_model, ramify_home
+from ramify.home import ramify_home
+from ramify.runtime.weights.embedded import embedded_model
 
 from .peers_table import ENVIRONMENTS, MODELS, Environment
 

@@ -13,6 +13,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from ..home import ramify_home
+
 SOURCES = Path(__file__).parent / "cpu"
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-Wno-psabi")
 COMPILERS = ("c++", "g++", "clang++")
@@ -21,12 +23,6 @@ PATIENCE = 300  # seconds for one compilation
 
 class CoreUnavailable(Exception):
     """There is no compiled core on this machine; the message says why, for `Compute.summary`."""
-
-
-def home() -> Path:
-    """Where ramify keeps what it can make again: RAMIFY_HOME, or ~/.cache/ramify."""
-    chosen = os.environ.get("RAMIFY_HOME")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "ramify"
 
 
 @cache
@@ -38,7 +34,7 @@ def core_library() -> ctypes.CDLL:
         raise CoreUnavailable(f"it is written for Linux, this is {sys.platform}")
     compiler = find_compiler()
     try:
-        return ctypes.CDLL(str(built(compiler, home() / "native")))
+        return ctypes.CDLL(str(built(compiler, ramify_home() / "native")))
     except OSError as error:
         raise CoreUnavailable(f"the compiled core cannot be stored or loaded: {error}") from error
 

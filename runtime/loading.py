@@ -12,7 +12,7 @@ from time import perf_counter
 import torch
 
 from ..errors import InvalidRequest
-from ..home import home
+from ..home import ramify_home
 from ..kernels import compute
 from ..kernels.ops import CacheShape, Compute, Step
 from .calibration import channel_maxima, identity_of
@@ -110,7 +110,7 @@ def _calibrated(
             checkpoint.config,
             checkpoint.weights,
             tokenizer.encode,
-            folder=home() / "calibration",
+            folder=ramify_home() / "calibration",
             identity=identity_of([files.path] if files.is_gguf else sorted(files.path.glob("*.safetensors"))),
             progress=_steps(tick),
         )

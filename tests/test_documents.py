@@ -20,7 +20,7 @@ def first_sentence(path: Path) -> str:
 
 def expected_lines() -> list[str]:
     """A table row for each source file, folder by folder."""
-    files = [path for path in ROOT.glob("*.py")]
+    files = list(ROOT.glob("*.py"))
     for folder in FOLDERS:
         files += [path for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".h", ".cpp"}]
     return [

