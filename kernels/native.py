@@ -70,10 +70,15 @@ class NativeCompute(Compute):
 
     @property
     def summary(self) -> str:  # type: ignore[override]  # it grows while the model is packed
-        packed = ", ".join(f"{count} {kind}" for kind, count in sorted(self._packer.kinds.items()))
-        cache = "fp32" if self.mode == "fp32" else "bf16"
+        packer = self._packer
+        packed = ", ".join(f"{count} {kind}" for kind, count in sorted(packer.kinds.items()))
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"compiled CPU core, {self.mode}, {threads}" + (f": {packed} matrices, {cache} cache" if packed else "")
+        line = f"compiled CPU core, {self.mode}, {threads}"
+        if packed:
+            line += f": {packed} matrices, {'fp32' if self.mode == 'fp32' else 'bf16'} cache"
+        if {"Q4", "I8"} <= packer.kinds.keys():
+            line += f"; Q4 below {packer.wide_from} rows, I8 from there"
+        return line if packer.choice is None else f"{line}; {packer.choice.reason}"
 
     @property
     def ops(self) -> RecordingOps:

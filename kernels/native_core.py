@@ -168,6 +168,11 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
         "ramify_matrix_lay_out": (c_int32, (POINTER(MatrixStruct), c_int32, c_int32, c_int32, c_int32, c_void_p)),
         "ramify_matrix_smooth": (None, (POINTER(MatrixStruct), c_void_p)),
         "ramify_matrix_bias": (None, (POINTER(MatrixStruct), c_void_p)),
+        "ramify_scratch_bytes": (c_int64, (POINTER(MatrixStruct), c_int32)),
+        "ramify_multiply": (
+            None,
+            (POINTER(MatrixStruct), c_void_p, c_int32, c_void_p, c_void_p, c_int64, c_void_p),
+        ),
         "ramify_matrix_pack": (c_int32, (POINTER(MatrixStruct), c_int32, c_int32, c_int32, c_void_p, c_int64)),
     }
     for name, (result, arguments) in signatures.items():
