@@ -20,7 +20,7 @@ $(VENV)/.ready: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "[ramify]   torch ..."    && $(BIN)/pip install --quiet "torch>=2.11,<2.14"
 	@echo "[ramify]   ramify and its development tools ..." && $(BIN)/pip install --quiet --editable ".[dev]"
-	@mkdir -p $(VENV)/tree && ln -sfn ../.. $(VENV)/tree/ramify # mypy reads packages from folders of their name
+	@mkdir -p $(VENV)/tree && ln -sfn ../.. $(VENV)/tree/ramify # where mypy finds ramify, and no other `kernels`
 	@touch $@
 
 setup: $(VENV)/.ready ## create .venv
@@ -35,11 +35,11 @@ test-all: $(VENV)/.ready ## the tests, the long ones included
 	@$(BIN)/python -m pytest
 
 check: $(VENV)/.ready ## lint, format and types
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && MYPYPATH=$(VENV)/tree $(BIN)/mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && cd $(VENV)/tree && ../bin/mypy --config-file ../../pyproject.toml
 
 bench: $(VENV)/.ready ## benchmarks against the peers (QUICK=1 for a few minutes)
 	@$(BIN)/pip install --quiet --editable ".[bench]"
-	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+	@$(BIN)/python -m ramify.benchmarks $(if $(QUICK),--quick)
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .venvs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
