@@ -22,7 +22,7 @@ from ramify.kernels.torch_compute import TorchCompute
 from ramify.runtime.loading import load_model
 from ramify.runtime.models.registry import load
 from ramify.runtime.options import EngineOptions
-from ramify.runtime.tokenizer import Tokenizer, load_tokenizer
+from ramify.runtime.text.tokenizer import Tokenizer, load_tokenizer
 from ramify.runtime.weights.checkpoint import Checkpoint, open_checkpoint
 from ramify.runtime.weights.locate import locate
 from tqdm import tqdm
@@ -32,7 +32,7 @@ from . import assets, corpus, machine
 MODES = ("fp32", "bf16", "int8", "int4", "auto")
 WINDOW = 1024  # tokens of one text; each is scored without what comes before it
 PAGE_SIZE = 16
-WIDE, NARROW = 512, 8  # positions in a step: a prompt's, and as when eight streams decode
+WIDE, NARROW = 512, 4  # positions in a step: a prompt's, and as when four streams decode
 TWO_KINDS = ("int4", "auto")  # modes that multiply few rows by other weights than many
 ROWS = 64  # positions compared at a time, so that their logits stay in the processor's cache
 ALLOWED = 0.02  # what `auto` may add to the perplexity
