@@ -17,7 +17,7 @@ from .peers_table import Variant
 from .workloads import Workload
 
 POLL_SECONDS = 0.5
-REPEAT_BUDGET_SECONDS = 60.0  # no further repeat of a workload is begun after this
+REPEAT_BUDGET_SECONDS = 30.0  # no further repeat of a workload is begun after this
 STEP_TIMEOUT_SECONDS = 900.0  # loading, warming up, or one workload with its repeats
 
 

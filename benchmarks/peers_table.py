@@ -92,7 +92,7 @@ VARIANTS = {
             "openvino",
             "openvino_engine.py",
             {"model": "openvino-bf16"},
-            {"weights": "bf16", "batched_tokens": 256},
+            {"weights": "bf16", "batched_tokens": 2048},
         ),
         Variant(
             "openvino-int8",
@@ -100,7 +100,7 @@ VARIANTS = {
             "openvino",
             "openvino_engine.py",
             {"model": "openvino-int8"},
-            {"weights": "int8", "batched_tokens": 256},
+            {"weights": "int8", "batched_tokens": 2048},
         ),
         Variant(
             "vllm-eager",

@@ -119,7 +119,7 @@ def page(result: Result) -> str:
         "# Benchmarks",
         "",
         *([] if result["size"] == "full" else [f"**A {result['size']} run: these figures are no measurement.**", ""]),
-        "<!-- generated from benchmarks.json by `python -m benchmarks --report docs/benchmarks.json`; do not edit -->",
+        "<!-- generated from benchmarks.json by `python -m ramify.benchmarks --report`; do not edit -->",
         "",
         "![How many times faster ramify is than each peer, for each workload](benchmarks.png)",
         "",
