@@ -1,4 +1,6 @@
 // The clock of gemm.py: products timed on spinning threads, as the compiled core runs them, and the machine's own limits.
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -33,11 +35,30 @@ class Barrier {
   std::atomic<int> arrived_{0}, round_{0};
 };
 
+// Keeps the calling thread on the processor number `index` of those it may use, until it goes out of scope: two threads
+// that the system puts on one core would measure one core.
+class Pinned {
+ public:
+  explicit Pinned(int index) {
+    sched_getaffinity(0, sizeof before_, &before_);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (int cpu = 0, seen = 0; cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(cpu, &before_) && seen++ == index) CPU_SET(cpu, &one);
+    if (CPU_COUNT(&one) > 0) sched_setaffinity(0, sizeof one, &one);
+  }
+  ~Pinned() { sched_setaffinity(0, sizeof before_, &before_); }
+
+ private:
+  cpu_set_t before_;
+};
+
 template <class Work>
 double shortest(int threads, int repeats, Work work) {
   Barrier barrier(threads);
   double best = 1e9;
   const auto body = [&](int thread) {
+    const Pinned pinned(thread);
     for (int repeat = 0; repeat < repeats; ++repeat) {
       barrier.wait();
       const double start = now();
