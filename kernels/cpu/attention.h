@@ -103,9 +103,9 @@ class AttentionTask {
     const float* row = a.qkv + static_cast<size_t>(token) * (layer.heads + 2 * layer.kv_heads) * dim;
     prepare_head(layer, row + (layer.heads + head) * dim, layer.k_norm, position, scratch);
     Element* tile = reinterpret_cast<Element*>(a.cache + a.layout.offset(layer.layer, page, head, slot));
-    write_key<T>(tile, slot % kSubtile, scratch, dim, padded);
-    write_value<T>(tile + kSubtile * padded, slot % kSubtile, row + (layer.heads + layer.kv_heads + head) * dim, dim,
-                   padded);
+    write_key<T>(tile, slot % kSubtile, Converted<T>(scratch, dim, padded), padded);
+    const float* value = row + (layer.heads + layer.kv_heads + head) * dim;
+    write_value<T>(tile + kSubtile * padded, slot % kSubtile, Converted<T>(value, dim, padded), padded);
   }
 
   void run(const Task& task, int head) {
@@ -157,8 +157,7 @@ class AttentionTask {
       const float* from = a_.qkv + (static_cast<size_t>(token) * (layer_.heads + 2 * layer_.kv_heads) +
                                     head_ * group_ + i % group_) * dim;
       prepare_head(layer_, from, layer_.q_norm, a_.step.positions[token], one);
-      for (int d = dim; d < padded_; ++d) one[d] = 0;
-      for (int d = 0; d < padded_; d += kLanes) T::store_sixteen(q_ + i * padded_ + d, load(one + d));
+      std::memcpy(q_ + i * padded_, Converted<T>(one, dim, padded_).numbers, padded_ * sizeof(Element));
     }
   }
 

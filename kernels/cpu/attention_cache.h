@@ -34,7 +34,6 @@ struct Exact {
   using Element = float;
   static constexpr int kPair = 1;
   static constexpr int kDegree = 6;  // of the exponential's polynomial
-  static Element from(float x) { return x; }
   using Register = Lanes;
   static Register load_many(const float* from) { return load(from); }
   static Register spread(const float* from) { return splat(*from); }
@@ -46,7 +45,6 @@ struct Narrow {
   using Element = uint16_t;
   static constexpr int kPair = 2;
   static constexpr int kDegree = 4;
-  static Element from(float x) { return to_bf16(x); }
   using Register = Pairs;
   static Register load_many(const uint16_t* from) { return load_pairs(from); }
   static Register spread(const uint16_t* from) { return splat_pair(from); }
@@ -63,16 +61,29 @@ inline void rotate(float* x, const float* cos, const float* sin, int half) {
   }
 }
 
+constexpr int kLargestHead = 256;
+
+// One head of one token, converted and padded with zeros.
 template <class T>
-void write_key(typename T::Element* tile, int slot, const float* key, int dim, int padded) {
-  for (int d = 0; d < padded; ++d)
-    tile[((d / T::kPair) * kSubtile + slot) * T::kPair + d % T::kPair] = T::from(d < dim ? key[d] : 0.f);
+struct Converted {
+  typename T::Element numbers[kLargestHead];
+
+  Converted(const float* x, int dim, int padded) {
+    for (int d = 0; d < padded; d += kLanes)
+      T::store_sixteen(numbers + d, d + kLanes <= dim ? load(x + d) : load_some(x + d, dim - d));
+  }
+};
+
+template <class T>
+void write_key(typename T::Element* tile, int slot, const Converted<T>& key, int padded) {
+  for (int d = 0; d < padded; d += T::kPair)
+    std::memcpy(tile + d * kSubtile + slot * T::kPair, key.numbers + d, T::kPair * sizeof(typename T::Element));
 }
 
 template <class T>
-void write_value(typename T::Element* tile, int slot, const float* value, int dim, int padded) {
+void write_value(typename T::Element* tile, int slot, const Converted<T>& value, int padded) {
   typename T::Element* row = tile + (slot / T::kPair) * padded * T::kPair + slot % T::kPair;
-  for (int d = 0; d < padded; ++d) row[d * T::kPair] = T::from(d < dim ? value[d] : 0.f);
+  for (int d = 0; d < padded; ++d) row[d * T::kPair] = value.numbers[d];
 }
 
 }  // namespace ramify::core

@@ -1,11 +1,14 @@
 // The threads of the compiled core: started once, asleep between steps, in lockstep by barriers within one.
 //
-// The machine may be shared: a waiting thread spins a little, then yields, then sleeps in the kernel.
+// The machine may be shared: a waiting thread spins a little, then yields to whoever wants the core, and after a
+// millisecond sleeps in the kernel. Being woken takes up to a tenth of one, so the pause between two steps should not
+// put the threads to sleep.
 #pragma once
 
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -20,6 +23,12 @@ inline void pause_briefly() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #endif
+}
+
+inline int64_t microseconds() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * int64_t{1000000} + now.tv_nsec / 1000;
 }
 
 // A number that only changes; threads wait for it to differ from what they saw.
@@ -38,10 +47,11 @@ class Signal {
       if (now() != seen) return;
       pause_briefly();
     }
-    for (int i = 0; i < kYields; ++i) {
+    const int64_t enough = microseconds() + kPatience;
+    do {
       if (now() != seen) return;
       sched_yield();
-    }
+    } while (microseconds() < enough);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     while (value_.load(std::memory_order_seq_cst) == seen)
       syscall(SYS_futex, reinterpret_cast<uint32_t*>(&value_), FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
@@ -50,7 +60,7 @@ class Signal {
 
  private:
   static constexpr int kSpins = 2000;  // some tens of microseconds
-  static constexpr int kYields = 16;
+  static constexpr int64_t kPatience = 1000;  // microseconds
   std::atomic<uint32_t> value_{0};
   std::atomic<int> sleepers_{0};
 };

@@ -74,6 +74,7 @@ def ragged(lab: Lab, rng: np.random.Generator) -> Iterator[list[Part]]:
     yield [Part(branch.tokens, branch.stop, branch.stop + 1, branch.pages) for branch in branches]
 
 
+LONG = Heads(6, 2, 32)
 SHAPES = {
     "llama": Heads(9, 3, 64),
     "plain": Heads(2, 2, 16),
@@ -108,9 +109,14 @@ def test_long_contexts_over_several_splits(mode: str, window: int | None) -> Non
     check(lab, Part(tokens, 1251, 1300, pages))
 
 
-# -- the same bits ----------------------------------------------------------------------------------------------------
+def test_keys_written_in_a_step_are_seen_by_all_who_share_their_page() -> None:
+    # so many that they are several tasks, and the page's writer is in the last one
+    lab, tokens = Lab(LONG), some_tokens(16, 0)
+    readers = [Part([*tokens, i], 16, 17, [0, 1 + i]) for i in range(200)]
+    check(lab, Part(tokens, 0, 16, [0, 511]), *readers)
 
-LONG = Heads(6, 2, 32)
+
+# -- the same bits ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["fp32", "bf16"])
