@@ -90,9 +90,11 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("page_size", [16, 32, 64])
+CASES = [(name, 16) for name in SHAPES] + [(name, size) for name in ("llama", "window") for size in (32, 48, 64)]
+
+
+@pytest.mark.parametrize(("name", "page_size"), CASES)
 @pytest.mark.parametrize("mode", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", SHAPES)
 def test_ragged_batches_against_float64(name: str, mode: str, page_size: int) -> None:
     lab = Lab(SHAPES[name], mode, page_size, threads=2)
     for parts in ragged(lab, np.random.default_rng(page_size)):
