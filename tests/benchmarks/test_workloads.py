@@ -124,6 +124,8 @@ def test_decode_subtracts_as_many_prefills_as_it_makes(name: str, streams: int) 
         assert lengths(run["baseline"]) == {(256, 1)}
         assert len(run["requests"]) == len(run["baseline"]) == streams
         assert run["counted_tokens"] == 64 * streams
+        beginnings = [tuple(r["tokens"][:32]) for r in run["requests"] + run["baseline"]]
+        assert len(set(beginnings)) == 2 * streams  # or the second half would be found in the cache
 
 
 def test_no_two_runs_begin_with_the_same_text() -> None:
