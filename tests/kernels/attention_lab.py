@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -76,7 +76,8 @@ def step_of(parts: Sequence[Part]) -> Step:
 
 @dataclass
 class Lab:
-    """One layer of attention whose input rows are those of a random table, row = token: so q, k and v are known.
+    """Attention whose input rows are those of a random table, row = token: so q, k and v are known. With several layers,
+    each attends to the same, in its own cache, and the results are added.
 
     The cache is full of NaN at first: whatever is read before it is written shows.
     """
@@ -87,6 +88,7 @@ class Lab:
     pages: int = 512
     threads: int = 1
     tokens: int = 512
+    layers: int = 1
     compute: NativeCompute = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,9 +112,13 @@ class Lab:
         table = ops.embedding(Dense(self.table))
 
         def forward(ops: Ops) -> Activation:
-            return ops.select(ops.attention(ops.embed(table), spec))
+            x = ops.embed(table)
+            total = ops.attention(x, spec)
+            for layer in range(1, self.layers):
+                total = ops.add(total, ops.attention(x, replace(spec, layer=layer)))
+            return ops.select(total)
 
-        self.compute.allocate(CacheShape(1, shape.kv_heads, shape.dim, self.page_size, self.pages))
+        self.compute.allocate(CacheShape(self.layers, shape.kv_heads, shape.dim, self.page_size, self.pages))
         self.compute.cache_memory()[:] = 0xFF  # a NaN in either type
         self._run = self.compute.compile(forward)
 
@@ -142,7 +148,7 @@ class Lab:
             scores = np.where(seen, scores, -np.inf)
             weights = np.exp(scores - scores.max(axis=1, keepdims=True))
             out[:, head] = weights / weights.sum(axis=1, keepdims=True) @ v[:, head // group]
-        return out
+        return out * self.layers
 
     def _rotate(self, x: np.ndarray) -> np.ndarray:
         cos, sin = (table.numpy().astype(np.float64)[: len(x), None] for table in (self.cos, self.sin))

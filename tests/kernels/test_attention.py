@@ -111,6 +111,13 @@ def test_long_contexts_over_several_splits(mode: str, window: int | None) -> Non
     check(lab, Part(tokens, 1251, 1300, pages))
 
 
+def test_every_layer_merges_its_splits() -> None:
+    lab = Lab(LONG, layers=3)
+    tokens, pages = some_tokens(1100, 1), Pool(lab).pages(1100)
+    lab.run(Part(tokens, 0, 1099, pages))
+    check(lab, Part(tokens, 1099, 1100, pages))
+
+
 def test_keys_written_in_a_step_are_seen_by_all_who_share_their_page() -> None:
     # so many that they are several tasks, and the page's writer is in the last one
     lab, tokens = Lab(LONG), some_tokens(16, 0)
