@@ -76,8 +76,8 @@ def step_of(parts: Sequence[Part]) -> Step:
 
 @dataclass
 class Lab:
-    """Attention whose input rows are those of a random table, row = token: so q, k and v are known. With several layers,
-    each attends to the same, in its own cache, and the results are added.
+    """Attention whose input rows are those of a random table, row = token: so q, k and v are known. With several
+    layers, each attends to the same, in its own cache, and the results are added.
 
     The cache is full of NaN at first: whatever is read before it is written shows.
     """
