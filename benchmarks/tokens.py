@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ramify.runtime.tokenizer import tokenizer_of_gguf
+from ramify.runtime.text.tokenizer import tokenizer_of_gguf
 from ramify.runtime.weights.gguf_file import read_gguf
 
 
