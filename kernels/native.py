@@ -28,6 +28,7 @@ from .native_tape import Instruction, RecordingOps, Tape, record
 from .ops import Bytes, CacheShape, Compute, Forward, Ints, Step
 
 TILE = 16  # tokens in a tile of the cache: pages are whole tiles
+RUN = 8  # pages that lie together in the cache: memory is taken for whole runs
 LARGEST_HEAD = 256
 
 
@@ -110,7 +111,7 @@ class NativeCompute(Compute):
     def cache_memory(self) -> Bytes:
         """The cache as it lies in memory (the layout is the core's business): to save it, move it, or poison it."""
         assert self._shape is not None, "the cache has no memory before `allocate`"
-        size = self.bytes_per_page(self._shape) * self._shape.pages
+        size = self.bytes_per_page(self._shape) * (-(-self._shape.pages // RUN) * RUN)
         address = self._library.ramify_cache(self._core)
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 

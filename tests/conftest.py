@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# The checkout's own folders must not shadow packages: `kernels` is one that transformers looks for.
+CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != CHECKOUT]
+
 if importlib.util.find_spec("ramify") is None:
     link_home = Path(tempfile.mkdtemp(prefix="ramify-checkout-"))
-    (link_home / "ramify").symlink_to(Path(__file__).resolve().parent.parent, target_is_directory=True)
+    (link_home / "ramify").symlink_to(CHECKOUT, target_is_directory=True)
     sys.path.insert(0, str(link_home))
 
 # The same examples in every run: a failure here is a failure there. Machines are shared, so no deadlines.

@@ -1,11 +1,12 @@
 // How keys and values lie in the cache: pages of heads of tiles of 16 tokens, shaped for the dot products that read them.
 //
-//   layer | kv head | page | tile of 16 tokens | K then V
+//   run of 8 pages | layer | kv head | page of the run | tile of 16 tokens | K then V
 //   K of a tile: bf16 [D/2][16 tokens][2], fp32 [D][16 tokens]:  a register holds one dimension (pair) of 16 keys
 //   V of a tile: bf16 [16/2 tokens][D][2], fp32 [16 tokens][D]:  a register holds 16 dimensions of one token (pair)
 //
-// so neither scores nor mixtures need horizontal sums. D is padded to a multiple of 16 with zeros. Heads come before
-// pages because one head is read at a time: pages handed out in order then lie in order, which memory likes.
+// so neither scores nor mixtures need horizontal sums. D is padded to a multiple of 16 with zeros. One head is read at
+// a time, so within a run heads come before pages: pages handed out in order lie in order, which memory likes. Runs come
+// before everything, so that the first pages are the first bytes: those that are made ready at the start.
 #pragma once
 
 #include "elementwise.h"
@@ -13,6 +14,7 @@
 namespace ramify::core {
 
 constexpr int kSubtile = 16;  // tokens in a tile of the cache
+constexpr int kRun = 8;       // pages; mirrored in native.py
 
 struct CacheLayout {  // mirrored in native.py
   int32_t layers, kv_heads, head_dim, page_size, pages, bf16;
@@ -22,9 +24,9 @@ struct CacheLayout {  // mirrored in native.py
   size_t tile_bytes() const { return 2 * half_bytes(); }
   size_t head_bytes() const { return tile_bytes() * (page_size / kSubtile); }
   size_t page_bytes() const { return head_bytes() * kv_heads; }
-  size_t layer_bytes() const { return page_bytes() * pages; }
+  size_t bytes() const { return page_bytes() * layers * ((pages + kRun - 1) / kRun * kRun); }
   size_t offset(int layer, int page, int head, int slot) const {
-    const size_t index = (static_cast<size_t>(layer) * kv_heads + head) * pages + page;
+    const size_t index = ((static_cast<size_t>(page / kRun) * layers + layer) * kv_heads + head) * kRun + page % kRun;
     return head_bytes() * index + tile_bytes() * (slot / kSubtile);
   }
 };

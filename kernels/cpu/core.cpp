@@ -1,6 +1,8 @@
 // The compiled core's C interface: a pool of threads, the cache's memory, and programs that run steps. See native.py.
 #include <sys/mman.h>
 
+#include <algorithm>
+
 #include "tape.h"
 // after it, for it opens names of its own
 #include "gemm_exports.h"
@@ -8,6 +10,9 @@
 using namespace ramify::core;
 
 namespace {
+
+constexpr size_t kReadyBytes = size_t{384} << 20;  // of the cache: some 16,000 tokens of a small model
+constexpr int kPopulateWrite = 23;                 // MADV_POPULATE_WRITE, which older headers do not name
 
 struct Core {
   explicit Core(int threads) : pool(threads) {}
@@ -38,14 +43,17 @@ int64_t ramify_page_bytes(const CacheLayout* layout) {
   return static_cast<int64_t>(layout->page_bytes() * layout->layers);
 }
 
-// Takes the cache's memory (untouched pages cost nothing yet); false: there is not so much.
+// Takes the cache's memory (pages beyond the first cost nothing until they are used); false: there is not so much.
 int32_t ramify_allocate(void* core, const CacheLayout* layout) {
   Core& it = *static_cast<Core*>(core);
   it.release();
-  const size_t bytes = layout->layer_bytes() * layout->layers;
+  const size_t bytes = layout->bytes();
   void* cache = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (cache == MAP_FAILED) return 0;
-  madvise(cache, bytes, MADV_HUGEPAGE);
+  // Small pages: clearing a huge one on its first use can stall a step for milliseconds, and they read no slower. What
+  // the first requests will use is made ready now, at about 3 GB/s; where the system cannot, it comes with the use.
+  madvise(cache, bytes, MADV_NOHUGEPAGE);
+  madvise(cache, std::min(bytes, kReadyBytes), kPopulateWrite);
   it.memory.layout = *layout;
   it.memory.cache = static_cast<char*>(cache);
   it.memory.cache_bytes = bytes;
