@@ -13,16 +13,18 @@ import ramify
 from ramify.errors import InvalidRequest
 
 PROBE = """
-import json, resource, sys
+import json, sys
 import ramify
+def status(field):  # not ru_maxrss, which a child inherits from its parent
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
 def now():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+    return status("VmRSS:")
 import torch, ramify.runtime.engine
 before = now()
 engine = ramify.Engine(sys.argv[1], mode=sys.argv[2], progress=False, cache_tokens=1024)
 after = now()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = status("VmHWM:")
 print(json.dumps({"before": before, "after": after, "peak": peak}))
 engine.close()
 """

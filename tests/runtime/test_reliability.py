@@ -100,7 +100,7 @@ def storm_holds(folder: Path, count: int) -> None:
         if call.abort_after is None:
             assert (text, reason) == (whole, "length")
         else:
-            assert whole.startswith(text) or "�" in whole
+            assert whole.startswith(text.rstrip("�"))  # the cut may go through a character
     assert reasons.count("abort") > count // 20
 
 
