@@ -47,8 +47,9 @@ def test_loading_never_holds_a_second_copy(mode: str) -> None:
     memory("smollm2", mode)  # whatever happens once, calibration say, has happened
     numbers = memory("smollm2", mode)
     weights = {"fp32": 134_515_008 * 4, "auto": 66e6 + 106e6 + 30e6}[mode]
-    assert numbers["after"] - numbers["before"] < 1.3 * weights + 120e6  # the file's pages that were read count too
-    assert numbers["peak"] - numbers["after"] < 2 * 113.3e6
+    file, rest = 98.4e6, 120e6  # the file's pages that were read count too; tokenizer, cache, libraries
+    assert numbers["after"] - numbers["before"] < weights + file + rest
+    assert numbers["peak"] - numbers["after"] < 2 * 113.3e6 + 40e6  # a whole fp32 copy would be 538 MB
 
 
 @pytest.mark.parametrize(
