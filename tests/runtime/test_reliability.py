@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
+import torch
 from ramify import Engine
 from ramify.errors import RequestFailed
 from ramify.runtime import ticket
 from ramify.runtime.results import Delta
 from ramify.runtime.sampling.params import SamplingParams
-from ramify.runtime.sampling.sampler import RowState
+from ramify.runtime.sampling.sampler import Choice, RowState, Sampler
 from ramify.runtime.scheduling.lengths import OutputLengths
 from ramify.runtime.stream import Stream
 from ramify.runtime.text.detokenizer import Detokenizer, TokenTexts
@@ -227,6 +228,19 @@ def same_in_every_way(model: str | Path, count: int) -> None:
 
 def test_every_way_to_an_answer_gives_the_same(tiny_model: Path, rash_admission: None) -> None:
     same_in_every_way(tiny_model, 200)
+
+
+def test_logits_that_depend_on_the_batch_would_be_noticed(
+    tiny_model: Path, rash_admission: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Sampler.sample
+
+    def swayed(self: Sampler, logits: torch.Tensor, rows: Sequence[RowState]) -> list[Choice]:
+        return sample(self, logits + 0.5 * torch.sin(torch.arange(logits.shape[1]) * len(rows)), rows)
+
+    monkeypatch.setattr(Sampler, "sample", swayed)
+    with pytest.raises(AssertionError, match="assert"):
+        same_in_every_way(tiny_model, 60)
 
 
 @pytest.mark.slow
