@@ -132,7 +132,8 @@ def page(result: Result) -> str:
         f"- {machine['date']}, commit {machine['commit']}{' with local changes' if machine['dirty'] else ''}, "
         f"Python {machine['python']}, `{result['command']}`, {result['seconds'] / 60:.0f} minutes. "
         "Every figure is the median of its repeats "
-        "(with `--merge`, the other engines' are from that earlier run), each on text of its own with an empty cache, after a warm-up on "
+        "(with `--merge`, the other engines' are from that earlier run), each on text of its own with an "
+        "empty cache, after a warm-up on "
         "other text; loading is not counted.",
         "",
         markdown_table(list(rows(result))),
