@@ -13,8 +13,9 @@ import ramify
 from ramify.errors import InvalidRequest
 
 PROBE = """
-import json, sys
+import ctypes, json, sys
 import ramify
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: huge pages count what nobody has touched
 def status(field):  # not ru_maxrss, which a child inherits from its parent
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
@@ -47,9 +48,9 @@ def test_loading_never_holds_a_second_copy(mode: str) -> None:
     memory("smollm2", mode)  # whatever happens once, calibration say, has happened
     numbers = memory("smollm2", mode)
     weights = {"fp32": 134_515_008 * 4, "auto": 66e6 + 106e6 + 30e6}[mode]
-    file, rest = 98.4e6, 120e6  # the file's pages that were read count too; tokenizer, cache, libraries
-    assert numbers["after"] - numbers["before"] < weights + file + rest
-    assert numbers["peak"] - numbers["after"] < 2 * 113.3e6 + 40e6  # a whole fp32 copy would be 538 MB
+    file, rest = 98.4e6, 190e6  # the file's pages that were read count too; tokenizer, cache, libraries, allocators
+    assert numbers["after"] - numbers["before"] < weights + file + rest  # a second packed copy would be 202 MB more
+    assert numbers["peak"] - numbers["after"] < 2 * 113.3e6 + 150e6  # a whole fp32 copy would be 538 MB
 
 
 @pytest.mark.parametrize(
