@@ -2,9 +2,13 @@
 
 RamifyError
 ├── InvalidRequest        the call cannot be served as written (also a ValueError)
-│   └── RequestTooLong    it can never fit the context or the cache
+│   ├── RequestTooLong    it can never fit the context or the cache
+│   └── GrammarError      a pattern, schema or grammar that cannot be enforced; `path` says where in it
+│       └── GrammarTooLarge   compiling it takes more time, memory or states than is allowed
 ├── RequestFailed         something broke while serving this request, and only this request
 ├── BatchFailed           some requests of a batch failed; it holds the results of all
+├── ProgramError          a program did what the language does not allow; says program, line and variable
+├── BackendError          what runs the program refused, failed or cannot do this
 ├── ModelError            the model cannot be used
 │   ├── ModelNotFound     no such model, or it is not here and cannot be fetched
 │   ├── BrokenModelFile   a truncated, mislabelled or hostile weight, config or tokenizer file
@@ -32,6 +36,21 @@ class RequestTooLong(InvalidRequest):
     """The request can never fit the model's context or the KV cache, even alone."""
 
 
+class GrammarError(InvalidRequest):
+    """A pattern, schema or grammar that cannot be enforced token by token, or is not one.
+
+    `path` is where in the source: a JSON pointer in a schema, line and column in a grammar, an offset in a pattern.
+    """
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+
+
+class GrammarTooLarge(GrammarError):
+    """Compiling or running this grammar takes more time, memory or states than is allowed."""
+
+
 class RequestFailed(RamifyError):
     """Something broke while this one request was served; the cause is chained, other requests go on."""
 
@@ -42,6 +61,14 @@ class BatchFailed(RamifyError):
     def __init__(self, message: str, generations: Sequence[Any]) -> None:
         super().__init__(message)
         self.generations = tuple(generations)
+
+
+class ProgramError(RamifyError):
+    """A program did what the language does not allow, or read what is not there."""
+
+
+class BackendError(RamifyError):
+    """What runs the program refused a call, failed in it, or cannot do what was asked."""
 
 
 class ModelError(RamifyError):

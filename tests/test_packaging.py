@@ -50,7 +50,7 @@ def test_every_file_that_is_not_python_is_declared() -> None:
 
 def test_core_dependencies_stay_lean() -> None:
     names = {requirement.split(">")[0].split(";")[0].strip() for requirement in PROJECT["project"]["dependencies"]}
-    heavy = {"transformers", "accelerate", "ray", "fastapi", "uvicorn", "pydantic", "matplotlib", "pandas", "scipy"}
+    heavy = {"transformers", "accelerate", "ray", "fastapi", "uvicorn", "matplotlib", "pandas", "scipy"}
     assert not names & heavy
 
 

@@ -1,0 +1,1 @@
+"""Regular expressions, JSON schemas and grammars to automata, token masks and forced text; needs no torch."""

@@ -1,0 +1,1 @@
+"""Runs a compiled grammar token by token: automata, parser, masks, forced text."""

@@ -1,0 +1,1 @@
+"""Where programs run: the embedded engine, servers, APIs, recordings and mocks behind one interface."""

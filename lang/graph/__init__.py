@@ -1,0 +1,1 @@
+"""The request graph: tracing, passes over it, and its explanation."""
