@@ -1,8 +1,9 @@
 """What the language asks of whatever runs it: an engine, a server, an API, a recording, a mock.
 
 Nothing here blocks and nothing here is a thread: a call is started, and its callback is called once, from any thread,
-with a result or with an error. The language's executor calls the methods of one BackendStream one after another, and
-starts the next call of a stream only when the one before has ended.
+with a result or with an error; possibly before the method that started the call returns. The language's executor calls
+the methods of one BackendStream one after another, and starts the next call of a stream only when the one before has
+ended.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Outcome:
     """What came of a call. Exactly one of `texts` (n of them) and `error` says something."""
 
     texts: tuple[str, ...] = ()
-    metas: tuple[Mapping[str, Any], ...] = ()  # one each: SGLang's meta_info keys, and `usage` (see README of backends)
+    metas: tuple[Mapping[str, Any], ...] = ()  # one each: SGLang's meta_info keys, and `usage` (see meta.py)
     tool_calls: tuple[Any, ...] = ()  # typed by the caller: (name, arguments as a dict)
     error: Exception | None = None
 
