@@ -37,9 +37,26 @@ def render_chat(
     A message is {"role": ..., "content": text or a list of {"type": "text", "text": ...}}. Models without a template
     get SYSTEM:, USER: and ASSISTANT:. Raises InvalidRequest, naming the message by index, or BrokenModelFile.
     """
+    parts = chat_parts(tokenizer, messages, add_generation_prompt, tools=tools)
+    if tokenizer.chat_template is None:
+        return tokenizer.encode("".join(map(str, parts)))
+    return tokenizer.encode_parts(parts)
+
+
+def chat_parts(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    add_generation_prompt: bool = True,
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+) -> list[str | int]:
+    """A conversation as the template writes it: control tokens as ids, and the texts between them.
+
+    Without a template it is one text. Raises as `render_chat` does.
+    """
     checked = _checked(messages)
     if tokenizer.chat_template is None:
-        return tokenizer.encode(_plain(checked, add_generation_prompt))
+        return [_plain(checked, add_generation_prompt)]
     template = _template(tokenizer.chat_template, tokenizer.name)
     written = {"messages": checked, "tools": [_copied(tool, "tools") for tool in tools] if tools else None}
     constants = {
@@ -63,7 +80,7 @@ def render_chat(
         strict = rendered(_Disguise(letters, written))
         if _ids(strict) != _ids(parts):
             parts = strict
-    return tokenizer.encode_parts(parts)
+    return parts
 
 
 class _Disguise:
