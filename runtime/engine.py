@@ -13,6 +13,7 @@ from ..errors import BatchFailed, InvalidRequest
 from .cache.memory import KVMemory
 from .clock import SystemClock
 from .executor import ModelExecutor
+from .hold import Hold
 from .intake import Intake, Prompt, is_one, resolved
 from .loading import LoadedModel, load_model
 from .loop import EngineLoop
@@ -22,7 +23,7 @@ from .results import Delta, Generation, Score
 from .sampling.params import SamplingParams
 from .sampling.sampler import Sampler
 from .scheduling.scheduler import Scheduler, SchedulerConfig
-from .scoring import ScoreBatch, branches
+from .scoring import ScoreBatch, Scoring, branches
 from .stats import EngineStats
 from .stream import Stream
 from .text.chat import render_chat
@@ -190,6 +191,63 @@ class Engine:
         """`score` for asyncio."""
         return await asyncio.to_thread(self.score, prompt, continuations)
 
+    # -- for programs: nothing here blocks -------------------------------------------------------------------------
+
+    def submit(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        on_done: Callable[[Stream], object],
+        on_delta: Callable[[Delta], object] | None = None,
+        **sampling: Any,
+    ) -> Stream:
+        """Start one request; `on_done(stream)` is called on the engine's thread when it has ended, also by an error.
+
+        What a callback submits is planned in the very next step. Callbacks must be short; what `on_done` raises is
+        logged and changes nothing. Deltas are made only for an `on_delta`.
+        """
+        wanted = resolved(params, sampling)
+        if wanted.n != 1:
+            raise InvalidRequest(f"n={wanted.n}: submit() is one answer; submit_many() takes n")
+        return self.submit_many([prompt], wanted, on_done=on_done, on_delta=on_delta)[0]
+
+    def submit_many(
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        on_done: Callable[[Stream], object],
+        on_delta: Callable[[Delta], object] | None = None,
+        **sampling: Any,
+    ) -> list[Stream]:
+        """`submit` for a fork's children: all are admitted together, and what they share is computed once.
+
+        A prompt with n=3 gives three streams, next to each other. The callbacks serve all the streams; a delta's
+        `index` tells those of one prompt apart.
+        """
+        deltas = on_delta is not None
+        batches = self._intake.start(prompts, _each(prompts, params, sampling), on_delta, deltas, on_done)
+        return list(itertools.chain.from_iterable(batches))
+
+    def submit_score(
+        self,
+        prompt: Prompt,
+        continuations: Sequence[Prompt],
+        on_done: Callable[[Scoring], object],
+        *,
+        priority: int = 0,
+    ) -> Scoring:
+        """`score` that does not block: `on_done` is called once with the handle it returns, on the engine's thread.
+
+        Raises InvalidRequest for a prompt or a continuation that cannot be encoded; everything later is in the handle.
+        """
+        return Scoring(self._intake, branches(self._intake, prompt, continuations), on_done, priority)
+
+    def hold(self, tokens: Sequence[int], *, next_use: float = 1.0, cache_salt: str | None = None) -> Hold:
+        """Keep what is cached of these tokens for a program that comes back to it in so many of its steps."""
+        return Hold(self._loop, list(tokens), cache_salt, next_use)
+
     # -- control ---------------------------------------------------------------------------------------------------
 
     def abort(self, stream: Stream) -> None:
@@ -226,9 +284,7 @@ class Engine:
         params: SamplingParams | Sequence[SamplingParams] | None,
         sampling: Mapping[str, Any],
     ) -> list[list[Stream]]:
-        if params is None or isinstance(params, SamplingParams):
-            return self._intake.start(prompts, [resolved(params, sampling)] * len(prompts))
-        return self._intake.start(prompts, [resolved(one, sampling) for one in params])
+        return self._intake.start(prompts, _each(prompts, params, sampling))
 
     def _collect(self, streams: list[Stream]) -> list[Stream]:
         """Wait for all; when the wait is interrupted (Ctrl-C), abort them all."""
@@ -242,6 +298,15 @@ class Engine:
                 stream.abort()
             raise
         return streams
+
+
+def _each(
+    prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None, sampling: Mapping[str, Any]
+) -> list[SamplingParams]:
+    """One params for each prompt, from one for all, one for each, or none."""
+    if params is None or isinstance(params, SamplingParams):
+        return [resolved(params, sampling)] * len(prompts)
+    return [resolved(one, sampling) for one in params]
 
 
 def _speller(tokenizer: Tokenizer) -> Callable[[int], str]:

@@ -40,6 +40,7 @@ class Intake:
         params: Sequence[SamplingParams],
         on_delta: Callable[[Delta], object] | None = None,
         deltas: bool = False,
+        on_done: Callable[[Stream], object] | None = None,
     ) -> list[list[Stream]]:
         """Submit everything at once; a prompt that cannot be encoded is an error of its own stream only."""
         if len(params) != len(prompts):
@@ -49,16 +50,26 @@ class Intake:
         for prompt, one in zip(prompts, params, strict=True):
             try:
                 tokens = self.encode(prompt)
-                made = [self.ticket(tokens, one, index, on_delta=on_delta, deltas=deltas) for index in range(one.n)]
+                made = [
+                    self.ticket(tokens, one, index, on_delta=on_delta, deltas=deltas, on_done=on_done)
+                    for index in range(one.n)
+                ]
             except Exception as error:
-                stream = Stream(lambda: None)
-                stream.close(failure(error))
-                streams.append([stream])
+                streams.append([self._failed(failure(error), on_done)])
                 continue
             tickets += made
             streams.append([ticket.stream for ticket in made])
         self._loop.submit(tickets)
         return streams
+
+    def _failed(self, error: Exception, on_done: Callable[[Stream], object] | None) -> Stream:
+        """A stream that has ended before it began; whoever is called back is called on the engine's thread."""
+        stream = Stream(lambda: None, on_done=on_done)
+        if on_done is None:
+            stream.close(error)
+        else:
+            self._loop.tell(lambda: stream.close(error))
+        return stream
 
     def submit(self, tickets: list[Ticket]) -> list[Stream]:
         """Begin what `ticket` opened; all are planned together."""
@@ -73,6 +84,7 @@ class Intake:
         *,
         on_delta: Callable[[Delta], object] | None = None,
         deltas: bool = False,
+        on_done: Callable[[Stream], object] | None = None,
     ) -> Ticket:
         """A request that has not begun; raises InvalidRequest for what only the model can judge."""
         request_id = next(self._ids)
@@ -87,7 +99,7 @@ class Intake:
             tokenizer=self._tokenizer,
             sampler=self._sampler,
             clock=self._clock,
-            stream=Stream(lambda: loop.abort(request_id), on_delta),
+            stream=Stream(lambda: loop.abort(request_id), on_delta, on_done),
             deltas=deltas,
         )
 

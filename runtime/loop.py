@@ -19,6 +19,8 @@ from .ticket import Ticket
 
 T = TypeVar("T")
 
+ROUNDS = 16  # of commands that commands set off, before a step is run in between
+
 
 class EngineLoop:
     """Owns the scheduler and the executor. Everything that touches them runs on its thread, between two steps.
@@ -47,16 +49,16 @@ class EngineLoop:
             for ticket in tickets:
                 self._add(ticket)
 
-        self._tell(add)
+        self.tell(add)
 
     def abort(self, request_id: int) -> None:
-        with self._wake:
-            if not self._closing:
-                self._commands.append(lambda: self._abort(request_id))
-                self._wake.notify()
+        self.tell(lambda: self._abort(request_id), late=True)
 
     def call(self, function: Callable[[], T]) -> Future[T]:
-        """Run a function on the loop's thread between two steps, where the scheduler may be looked at."""
+        """Run a function on the loop's thread between two steps, where the scheduler may be looked at.
+
+        At once, when that is where the call comes from (a callback).
+        """
         future: Future[T] = Future()
 
         def command() -> None:
@@ -65,7 +67,10 @@ class EngineLoop:
             except Exception as error:
                 future.set_exception(error)
 
-        self._tell(command)
+        if threading.current_thread() is self._thread:
+            command()
+        else:
+            self.tell(command)
         return future
 
     def stats(self, model: str) -> EngineStats:
@@ -87,9 +92,15 @@ class EngineLoop:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _tell(self, command: Callable[[], object]) -> None:
+    def tell(self, command: Callable[[], object], *, late: bool = False) -> None:
+        """Carry this out on the loop's thread, before the next step is planned. It may not raise.
+
+        Raises EngineClosed, unless the command is one that may come `late`: then it is dropped.
+        """
         with self._wake:
             if self._closing:
+                if late:
+                    return
                 raise EngineClosed("this engine was closed; make a new one with ramify.Engine(...)")
             self._commands.append(command)
             self._wake.notify()
@@ -114,17 +125,22 @@ class EngineLoop:
         self._tickets.clear()
 
     def _obey(self) -> bool:
-        """Carry out the commands that wait; sleep when there is no work. False: it is time to end."""
-        with self._wake:
-            while not (self._commands or self._closing or self.scheduler.has_work):
-                self._wake.wait()
-            commands = list(self._commands)
-            self._commands.clear()
-            if self._closing:
-                self._commands.extend(commands)
-                return False
-        for command in commands:
-            command()
+        """Carry out the commands that wait; sleep when there is no work. False: it is time to end.
+
+        What the commands set off in turn (a callback that submits) belongs to the next step too.
+        """
+        for _ in range(ROUNDS):
+            with self._wake:
+                while not (self._commands or self._closing or self.scheduler.has_work):
+                    self._wake.wait()
+                if self._closing:
+                    return False
+                commands = list(self._commands)
+                self._commands.clear()
+            for command in commands:
+                command()
+            if not self._commands:
+                break
         return True
 
     def _add(self, ticket: Ticket) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, RamifyError, RequestFailed
 from .intake import Intake, Prompt
-from .results import Distribution, Generation, Score
+from .loop import failure
+from .results import Distribution, Generation, Score, Usage
 from .sampling.params import SamplingParams
+from .stream import Stream
 from .ticket import Ticket
 
 
@@ -52,14 +54,14 @@ class ScoreBatch:
         self._heads = list(dict.fromkeys(branch.head for branch in listed))
         self._long = [branch for branch in listed if len(branch.tail) > 1]
 
-    def tickets(self, open: Callable[[Sequence[int], SamplingParams], Ticket]) -> list[Ticket]:
+    def tickets(self, open: Callable[[Sequence[int], SamplingParams], Ticket], priority: int = 0) -> list[Ticket]:
         """One for each different prompt, then one for each continuation of two tokens or more."""
-        whole = SamplingParams(max_tokens=0)
+        whole = SamplingParams(max_tokens=0, priority=priority)
         heads = [open(head, whole) for head in self._heads]
         return heads + [
             open(
                 [*branch.head, *branch.tail[:-1]],
-                SamplingParams(max_tokens=0, prompt_logprobs=0, prompt_logprobs_start=len(branch.head) + 1),
+                whole.replace(prompt_logprobs=0, prompt_logprobs_start=len(branch.head) + 1),
             )
             for branch in self._long
         ]
@@ -83,3 +85,51 @@ class ScoreBatch:
 def _next_token(result: Generation) -> Distribution:
     assert result.next_token is not None, "a request with max_tokens=0 gives the next token's distribution"
     return result.next_token
+
+
+class Scoring:
+    """Continuations that are being scored: a handle that does not block. Made by `Engine.submit_score`."""
+
+    def __init__(
+        self, intake: Intake, listed: Sequence[Branch], on_done: Callable[[Scoring], object], priority: int = 0
+    ) -> None:
+        self.error: RamifyError | None = None  # what went wrong; once done
+        self.usage = Usage()  # of all requests that were needed; once done
+        self.done = False
+        self._scores: tuple[Score, ...] = ()
+        self._on_done = on_done
+        self._batch = ScoreBatch(listed)
+
+        def open(tokens: Sequence[int], params: SamplingParams) -> Ticket:
+            return intake.ticket(tokens, params, on_done=self._one_ended)
+
+        tickets = self._batch.tickets(open, priority)
+        self._left = len(tickets)
+        self._streams = [ticket.stream for ticket in tickets]
+        intake.submit(tickets)
+
+    def scores(self) -> tuple[Score, ...]:
+        """One for each continuation, in their order. To be asked when it is done; raises what went wrong."""
+        if self.error is not None:
+            raise self.error
+        return self._scores
+
+    def cancel(self) -> None:
+        """Stop; `on_done` is still called, with an error if scores are missing. Harmless when it is done."""
+        for stream in self._streams:
+            stream.abort()
+
+    def _one_ended(self, _: Stream) -> None:
+        self._left -= 1
+        if self._left:
+            return
+        try:
+            results = [stream.result(0) for stream in self._streams]
+            if any(one.finish_reason == "abort" for one in results):
+                raise RequestFailed("this scoring was cancelled before all continuations had their scores")
+            self.usage = sum((one.usage for one in results), Usage())
+            self._scores = tuple(self._batch.scores(results))
+        except Exception as error:
+            self.error = failure(error)
+        self.done = True
+        self._on_done(self)

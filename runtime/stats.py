@@ -15,6 +15,27 @@ class EngineStats:
     scheduler: SchedulerStats
     step_seconds: float  # planning, running, committing and telling
     forward_seconds: float  # of these, inside the model
+    forced_tokens: int = 0  # of the answers: dictated by a grammar, so that no step was spent on choosing them
+
+    @property
+    def steps(self) -> int:
+        """Forward passes."""
+        return self.scheduler.steps
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens run through the model."""
+        return self.scheduler.computed_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of prompts whose keys and values were already there."""
+        return self.scheduler.cached_tokens
+
+    @property
+    def recomputed_tokens(self) -> int:
+        """Tokens computed again because their pages had been evicted."""
+        return self.scheduler.recomputed_tokens
 
     @property
     def overhead(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
@@ -19,9 +20,15 @@ class Stream:
     `with` block, aborts the request; an aborted request ends with what it had, and finish_reason "abort".
     """
 
-    def __init__(self, abort: Callable[[], object], on_delta: Callable[[Delta], object] | None = None) -> None:
+    def __init__(
+        self,
+        abort: Callable[[], object],
+        on_delta: Callable[[Delta], object] | None = None,
+        on_done: Callable[[Stream], object] | None = None,
+    ) -> None:
         self._abort = abort
         self._on_delta = on_delta
+        self._on_done = on_done
         self._changed = threading.Condition()
         self._deltas: list[Delta] = []
         self._wakers: list[Callable[[], object]] = []
@@ -125,7 +132,7 @@ class Stream:
             self._on_delta(delta)
 
     def close(self, outcome: Generation | Exception) -> None:
-        """The end: nothing is published after it. A second end is ignored."""
+        """The end: nothing is published after it. A second end is ignored. Tells `on_done`, which cannot fail us."""
         with self._changed:
             if self._future.done():
                 return
@@ -134,6 +141,11 @@ class Stream:
             else:
                 self._future.set_result(outcome)
             self._notify()
+        if self._on_done is not None:
+            try:
+                self._on_done(self)
+            except Exception:  # the request has ended: there is nobody left whom this could be told
+                logging.getLogger("ramify").exception("an on_done callback raised; nothing else is affected")
 
     def _notify(self) -> None:
         self._changed.notify_all()

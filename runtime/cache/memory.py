@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 
 from .pages import PagePool
 from .radix import NO_MATCH, Eviction, Match, Node, RadixTree
+from .reuse import Mark
 
 
 class Lease:
@@ -138,6 +139,10 @@ class KVMemory:
         pin = Pin(self, self.tree.claim(tokens, namespace))
         self._pins[pin] = None
         return pin
+
+    def mark(self, tokens: Sequence[int], namespace: Hashable = None, next_use: float = 1.0) -> Mark:
+        """What is cached of `tokens` will be needed in `next_use` steps: it is evicted late. See `RadixTree.mark`."""
+        return self.tree.mark(tokens, namespace, next_use)
 
     def break_oldest_pin(self) -> bool:
         """Release the oldest pin by force, for a request that cannot go on otherwise; False if there is none."""

@@ -16,12 +16,14 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+from .reuse import Mark, Regrets, chained, soonest
+
 
 class Node:
     """A run of whole pages that follows its parent's. Public for reading; only the tree changes it."""
 
     __slots__ = (
-        "active", "alive", "children", "first", "last_used",
+        "active", "alive", "children", "first", "keys", "last_used", "marks",
         "namespace", "pages", "parent", "queued", "start", "tokens", "uses",
     )  # fmt: skip
 
@@ -35,6 +37,8 @@ class Node:
         self.pages = pages
         self.first = tuple(tokens[:page_size])  # the key in the parent's children
         self.children: dict[tuple[int, ...], Node] = {}
+        self.keys: list[int] = []  # of each page: a hash of the whole prefix up to its end
+        self.marks: tuple[Mark, ...] = ()  # of those who will come back to where this node ends
         self.active = 0  # holders of this very node + active children
         self.alive = True
         self.queued = False  # has an entry in the eviction heap
@@ -77,7 +81,8 @@ class RadixTree:
 
     `eviction` says which leaf goes first: the least recently used, the least often used (ties by age), or, with a
     callable, the one with the most steps until its next use (`math.inf`: never; ties by age). The callable is asked
-    when a leaf comes up for eviction; after its answers became larger, call `reconsider`.
+    when a leaf comes up for eviction; after its answers became larger, call `reconsider`. Above all of these stand
+    marks: see `mark`.
     """
 
     def __init__(self, page_size: int, eviction: Eviction = "lru") -> None:
@@ -86,8 +91,10 @@ class RadixTree:
         self.active_pages = 0  # of them, in active nodes
         self.compared = 0  # tokens looked at since the start: the cost of sharing
         self.latest: Node | None = None  # where a request came in or went out last; may have been evicted since
+        self.regrets = Regrets()
         self._roots: dict[Hashable, Node] = {}
-        self._heap: list[tuple[tuple[float, int], int, Node]] = []
+        self._heap: list[tuple[tuple[bool, float, int], int, Node]] = []
+        self._crowded = 1024  # entries from which the heap is cleared of stale ones
         self._serial = itertools.count()
         self._tick = 0
         self._eviction = eviction
@@ -208,13 +215,18 @@ class RadixTree:
 
     def _append(self, node: Node, tokens: list[int], pages: list[int]) -> Node:
         self.pages += len(pages)
-        if node.active == 1 and not node.children and node.parent is not None:  # a leaf that only the caller holds
+        keys = chained(node.keys[-1] if node.keys else hash(node.namespace), tokens, self.page_size)
+        self.regrets.computed(keys)
+        # a leaf that only the caller holds, and whose end means nothing to anybody
+        if node.active == 1 and not node.children and node.parent is not None and not node.marks:
             node.tokens += tokens
             node.pages += pages
+            node.keys += keys
             self.active_pages += len(pages)
             return node
         child = Node(node, node.namespace, node.end, tokens, pages, self.page_size)
         child.last_used = node.last_used
+        child.keys = keys
         node.children[child.first] = child
         self.lock(child)
         self.unlock(node)
@@ -232,6 +244,7 @@ class RadixTree:
         node.start += length
         node.tokens = node.tokens[length:]
         node.pages = node.pages[count:]
+        upper.keys, node.keys = node.keys[:count], node.keys[count:]
         node.first = tuple(node.tokens[: self.page_size])
         upper.children[node.first] = node
         return upper
@@ -254,6 +267,8 @@ class RadixTree:
             size = min(count - len(evicted), len(node.pages))
             evicted += reversed(node.pages[-size:])
             del node.pages[-size:]
+            self.regrets.evicted(node.keys[-size:])
+            del node.keys[-size:]
             del node.tokens[-size * self.page_size :]
             self.pages -= size
             if node.pages:
@@ -268,21 +283,59 @@ class RadixTree:
         self._heap.clear()
         for node in leaves:
             node.queued = False
+        for node in leaves:
             self._enqueue(node)
+        self._crowded = 1024 + 2 * len(self._heap)
+
+    # ---- marking
+
+    def mark(self, tokens: Sequence[int], namespace: Hashable = None, next_use: float = 1.0) -> Mark:
+        """Say that the cached prefix of the tokens will be needed in so many steps: see Mark. Undone by `unmark`."""
+        node = self.claim(tokens, namespace)
+        mark = Mark(node, node.end, next_use)
+        if node.parent is not None:
+            node.marks += (mark,)
+        else:
+            mark.node = None  # nothing is cached
+        self.unlock(node)
+        return mark
+
+    def expect(self, mark: Mark, next_use: float) -> None:
+        """The prefix will be needed in so many steps from now (infinity: not again)."""
+        later, mark.next_use = next_use > mark.next_use, next_use
+        if later and isinstance(mark.node, Node):
+            self._fall(mark.node)
+
+    def unmark(self, mark: Mark) -> None:
+        """Nobody comes back; a second call does nothing."""
+        node, mark.node = mark.node, None
+        if isinstance(node, Node):
+            node.marks = tuple(one for one in node.marks if one is not mark)
+            self._fall(node)
+
+    def _fall(self, node: Node) -> None:
+        """The node may go earlier than before: its entry in the heap is too late, so it gets a second one."""
+        if node.queued:
+            node.queued = False
+            self._enqueue(node)
+            if len(self._heap) > self._crowded:
+                self.reconsider()
 
     def _enqueue(self, node: Node) -> None:
         if not node.queued:
             node.queued = True
             heapq.heappush(self._heap, (self._key(node), next(self._serial), node))
 
-    def _key(self, node: Node) -> tuple[float, int]:
+    def _key(self, node: Node) -> tuple[bool, float, int]:
         """Smallest goes first."""
+        if node.marks and (needed := soonest(node.marks)) < math.inf:
+            return (True, -needed, node.last_used)
         if self._eviction == "lru":
-            return (0, node.last_used)
+            return (False, 0, node.last_used)
         if self._eviction == "lfu":
-            return (node.uses, node.last_used)
+            return (False, node.uses, node.last_used)
         steps = self._eviction(node)
-        return (math.inf if math.isnan(steps) else -steps, node.last_used)
+        return (False, math.inf if math.isnan(steps) else -steps, node.last_used)
 
     def _remove(self, node: Node) -> None:
         parent = node.parent
@@ -292,6 +345,9 @@ class RadixTree:
         # A use of the child was a use of the parent, but the parent needs to know only now that it may go next.
         parent.last_used = max(parent.last_used, node.last_used)
         parent.uses += node.uses
+        for mark in node.marks:  # what is left of the prefix is still needed
+            mark.node = parent if parent.parent is not None else None
+        parent.marks += node.marks if parent.parent is not None else ()
         if parent.parent is None:
             self._drop_root(parent)
         elif not parent.children and not parent.active:
@@ -336,6 +392,11 @@ class RadixTree:
     def _check_node(self, node: Node, queued: set[Node]) -> None:
         if len(node.tokens) != len(node.pages) * self.page_size or not node.alive:
             raise AssertionError("a node's tokens and pages disagree, or it is marked as removed")
+        before = node.parent.keys if node.parent is not None and node.parent.keys else [hash(node.namespace)]
+        if node.keys != chained(before[-1], node.tokens, self.page_size):
+            raise AssertionError("a page's key is not that of its prefix")
+        if any(mark.node is not node for mark in node.marks):
+            raise AssertionError("a mark does not know its node")
         for key, child in node.children.items():
             if child.parent is not node or child.start != node.end or child.namespace != node.namespace:
                 raise AssertionError("a child does not fit its parent")

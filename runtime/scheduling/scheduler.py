@@ -52,6 +52,7 @@ class SchedulerStats:
     steps: int
     computed_tokens: int
     cached_tokens: int  # hits at first admission
+    recomputed_tokens: int  # computed again after their pages were evicted: what a larger cache would have saved
     admissions: int
     retractions: int
     finished: int
@@ -125,6 +126,7 @@ class Scheduler:
             steps=self._steps,
             computed_tokens=self._computed_tokens,
             cached_tokens=self._cached_tokens,
+            recomputed_tokens=memory.tree.regrets.pages * memory.page_size,
             admissions=self._admissions,
             retractions=self._retractions,
             finished=self._finished,
