@@ -12,48 +12,69 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 
+class _Hashed:
+    """Keeps its hash, for trees are hashed over and over as parts of others, and may be deep."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __post_init__(self) -> None:
+        values = (getattr(self, name) for name in type(self).__slots__)
+        numbers = tuple(-1 if value is None else hash(value) for value in values)  # the same in every process
+        object.__setattr__(self, "_hash", hash(numbers))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 @dataclass(frozen=True, slots=True)
-class ByteSet:
+class ByteSet(_Hashed):
     """One byte out of a set; bit b of `bits` says whether byte b is in it. The empty set is NOTHING."""
 
     bits: int
+    __hash__ = _Hashed.__hash__
 
 
 @dataclass(frozen=True, slots=True)
-class Concat:
+class Concat(_Hashed):
     """These, one after another; no part is itself a Concat. The empty one is EMPTY, the empty string."""
 
     parts: tuple[Expression, ...]
+    __hash__ = _Hashed.__hash__
 
 
 @dataclass(frozen=True, slots=True)
-class Either:
+class Either(_Hashed):
     """The union; no part is an Either, none stands twice."""
 
     parts: frozenset[Expression]
+    __hash__ = _Hashed.__hash__
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
+class Both(_Hashed):
     """The intersection; no part is a Both. The empty one is everything."""
 
     parts: frozenset[Expression]
+    __hash__ = _Hashed.__hash__
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Not(_Hashed):
     """Every byte string, valid UTF-8 or not, that is not in `inner`."""
 
     inner: Expression
+    __hash__ = _Hashed.__hash__
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(_Hashed):
     """`inner` from `least` to `most` times; most None: without end."""
 
     inner: Expression
     least: int
     most: int | None
+    __hash__ = _Hashed.__hash__
 
 
 Expression = ByteSet | Concat | Either | Both | Not | Repeat
