@@ -49,6 +49,8 @@ class Gen:
     constraint: Constraint | None = None
     tools: tuple[Any, ...] = ()
     type: Any = None  # the value that is read back is of this Python type
+    dtype: str | None = None  # SGLang's int, float, bool, str: a pattern and stops; the value stays a text
+    reasoning: str | None = None  # the kind of model whose thoughts become a variable of their own
     place: Place | None = field(default=None, compare=False)
 
 

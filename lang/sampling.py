@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Literal
 
 
@@ -36,8 +37,12 @@ class Sampling:
 
     def over(self, defaults: Sampling) -> Sampling:
         """These settings, and the defaults' where these say nothing."""
-        said = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
-        return replace(defaults, **said)
+        return Sampling(
+            *[mine if mine is not None else theirs for mine, theirs in zip(_all(self), _all(defaults), strict=True)]
+        )
+
+
+_all = attrgetter(*(f.name for f in fields(Sampling)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class GenerateCall:
     stream: bool = False  # whether anybody wants to hear before the end
     priority: int = 0  # smaller goes first (critical path)
     ahead: str = ""  # constant text known to follow: the backend may prefill it when the generation ends
+    speculate: int | None = None  # num_api_spec_tokens: go on this far past the stop, for what is asked next
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +83,12 @@ class BackendStream(ABC):
         """Add a constant. Free: work is done when the next call needs it."""
 
     @abstractmethod
-    def start_role(self, role: str) -> None:
-        """From here on, `role` speaks."""
+    def start_role(self, role: str) -> str | None:
+        """From here on, `role` speaks. Returns the text that this added, where the backend knows it, for `s.text()`."""
 
     @abstractmethod
-    def end_role(self, role: str) -> None:
-        """The role ends."""
+    def end_role(self, role: str) -> str | None:
+        """The role ends. Returns the text that this added, where the backend knows it."""
 
     def media(self, media: Media) -> None:
         """Add an image or video; raises BackendError where the backend has no eyes."""

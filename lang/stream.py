@@ -1,0 +1,222 @@
+"""One stream while it runs: its queue, its text and variables, and who waits for what."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import RamifyError
+from .backends.base import BackendStream, Cancel
+from .calls import Arrival
+from .failures import Abandoned, located, where
+from .history import Entry, StreamHistory
+from .nodes import Place
+from .run_context import RunContext
+from .variables import Variable
+from .waiting import Wake, wait
+
+
+class ForkPoint:
+    """Where forks start, in their parent's queue."""
+
+    __slots__ = ("children", "place", "warmed")
+
+    def __init__(self, children: list[Stream], place: Place | None) -> None:
+        self.children = children
+        self.place = place
+        self.warmed = False  # what comes before has been prefilled
+
+
+Item = Entry | ForkPoint
+
+
+class Stream(ABC):
+    """A queue of nodes and the backend stream that they run on.
+
+    Whoever finds it idle runs the queue until a call is in flight or nothing is left; when the call ends, its callback
+    goes on: no Python body is needed between two gens, and no thread for a stream. `lock` guards the queue and is never
+    held while anything else is called.
+    """
+
+    __slots__ = (
+        "abandoned", "busy", "call", "chunks", "context", "error", "gens_waiting", "history", "idle_wakes", "lock",
+        "messages", "operations", "prefix", "queue", "released", "role", "role_at", "role_parts", "scopes", "sealed",
+        "stream", "submitted_role", "text_wakes", "value_error", "variables",
+    )  # fmt: skip
+
+    def __init__(self, context: RunContext, stream: BackendStream | None, history: StreamHistory) -> None:
+        self.context = context
+        self.stream = stream  # None: its parent has not come to the fork yet
+        self.history = history
+        self.lock = threading.Lock()
+        self.queue: deque[Item] = deque()
+        self.busy = False  # somebody runs the queue, or a call is in flight
+        self.call: Arrival | None = None
+        self.gens_waiting = 0
+        self.variables: dict[str, Variable] = {}
+        self.prefix = ""  # the parent's text, for a fork
+        self.chunks: list[str] = []  # the text since, as it came
+        self.messages: list[dict[str, Any]] = []  # those that have ended
+        self.role: str | None = None
+        self.role_at = 0  # the chunk with which the role's text goes on
+        self.role_parts: list[Any] = []  # of the open message, up to that chunk: texts and media
+        self.submitted_role: tuple[str, Place | None] | None = None
+        self.scopes: list[tuple[Variable, int]] = []
+        self.operations: list[tuple[str, Any]] | None = None  # to build the stream anew (reuse_handles=False)
+        self.error: Exception | None = None  # after which nothing ran
+        self.value_error: Exception | None = None  # of a value that could not be read; the text went on
+        self.sealed: str | None = None  # why nothing more may be appended
+        self.abandoned = False  # nobody will read it
+        self.released = False
+        self.idle_wakes: list[Wake] = []
+        self.text_wakes: list[Wake] = []
+
+    @abstractmethod
+    def run(self) -> None:
+        """Run the queue until a call is in flight or nothing is left. Only for whoever has set `busy`."""
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def text(self) -> str:
+        """The text so far. Does not wait."""
+        return self.prefix + "".join(self.chunks)
+
+    def sync(self) -> None:
+        """Wait until everything that was appended has run, or failed."""
+        if self.busy or self.queue:
+            wait(self.on_idle)
+
+    def on_idle(self, wake: Wake) -> None:
+        """Wake when nothing is left to run: at once, if so."""
+        with self.lock:
+            if self.busy or self.queue:
+                self.idle_wakes.append(wake)
+                return
+        wake()
+
+    def on_text(self, seen: int, wake: Wake) -> None:
+        """Wake when there is more text than the first `seen` chunks, or when no more can come."""
+        with self.lock:
+            if len(self.chunks) <= seen and not self.finished:
+                self.text_wakes.append(wake)
+                return
+        wake()
+
+    @property
+    def finished(self) -> bool:
+        """Whether no more text can come: nothing is left to run, and nothing more will be appended."""
+        if self.busy or self.queue:
+            return False
+        return self.sealed is not None or not self.context.streaming or self.error is not None
+
+    def tell_text(self) -> None:
+        """Wake those who wait for text."""
+        with self.lock:
+            wakes, self.text_wakes = self.text_wakes, []
+        for wake in wakes:
+            wake()
+
+    # -- ending ---------------------------------------------------------------------------------------------------
+
+    def seal(self, why: str) -> None:
+        """Nothing more can be appended; what the backend holds for it goes when the queue has run."""
+        with self.lock:
+            self.sealed = self.sealed or why
+            idle = not self.busy and not self.queue
+        if idle:
+            self.release()
+            self.tell_text()
+
+    def abandon(self, why: str) -> None:
+        """Nobody will read it any more: drop what is queued and cancel what is in flight, unless forks wait for it."""
+        if self.released and self.sealed is not None:
+            return
+        with self.lock:
+            self.sealed = self.sealed or why
+            if not self.context.options.cancel_unread and self.context.stopped is None:
+                idle = not self.busy and not self.queue
+                needed = True
+            else:
+                self.abandoned = True
+                needed = self.forks_wait()
+                idle = not self.busy
+        if not needed:
+            self.cancel()
+        if idle:
+            self.release()
+            self.tell_text()
+
+    def cancel(self) -> None:
+        """Cancel the call in flight, if any; its callback goes on with the queue."""
+        call = self.call
+        if call is not None and call.cancel is not None and not call.ended:
+            self.history.cancelled = True
+            call.cancel()
+
+    def forks_wait(self) -> bool:
+        """Whether somebody still reads a fork that starts further on."""
+        return any(
+            isinstance(item, ForkPoint) and any(not child.abandoned for child in item.children) for item in self.queue
+        )
+
+    def release(self) -> None:
+        """Tell the backend that nobody comes back."""
+        if not self.released and self.stream is not None:
+            self.released = True
+            self.stream.close()
+
+    # -- failing --------------------------------------------------------------------------------------------------
+
+    def fail(self, item: Item, error: Exception) -> None:
+        """The item failed: neither its value nor what is behind it will ever be there."""
+        program = self.context.program
+        if self.abandoned or self.context.stopped is not None:
+            found: Exception = Abandoned(f"{where(program, item.place)}: {self.context.stopped or self.sealed}")
+        else:
+            found = located(error, program, item.place, item.node if isinstance(item, Entry) else None)
+        if self.error is None:
+            self.error = found
+        if isinstance(item, Entry):
+            item.error = found
+            if item.variable is not None and not item.variable.ready:
+                item.variable.fail(found)
+
+    def skip(self, item: Entry, first: Exception) -> None:
+        """The item is not run, because an earlier one failed."""
+        item.error = first
+        if item.variable is not None and not item.variable.ready:
+            kind = type(first) if isinstance(first, RamifyError) else RamifyError
+            reason = f"never made, because something before it failed: {first}"
+            made = located(kind(reason), self.context.program, item.place, item.node)
+            made.__cause__ = first
+            item.variable.fail(made)
+
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    def start(self, item: Item, call: Arrival, begin: Callable[[], Cancel | None]) -> bool:
+        """Start a call. True: it has ended already, go on; False: its end will go on with the queue."""
+        self.call = call
+        in_flight = self.context.calls
+        in_flight.add(call)
+        try:
+            call.cancel = begin()
+        except Exception as error:
+            if call.claim():
+                self.fail(item, error)
+                call.second()
+        if call.ended:
+            in_flight.discard(call)
+        elif call.cancel is not None and (
+            self.context.stopped is not None or (self.abandoned and not self.forks_wait())
+        ):
+            call.cancel()
+        return call.second()
+
+    def end(self, call: Arrival) -> None:
+        """A call has ended and its outcome is in its place: go on, unless its starter does."""
+        self.context.calls.discard(call)
+        if call.second():
+            self.run()
