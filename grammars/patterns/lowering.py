@@ -21,6 +21,7 @@ from ..expression import (
     either,
     repeat,
 )
+from .characters import one
 from .encoding import Encoding, characters, universe
 from .looks import Edge, Path, Side, TooHard, bounded, ended, paths, resolved
 from .tree import Alternatives, Characters, Counted, Node, Sequence, alternatives, sequence
@@ -29,7 +30,7 @@ MAX_FACTORS = 24  # how deep alternatives are factored by what they share in fro
 
 
 def lower(tree: Node, encoding: Encoding = "utf8") -> Expression:
-    """The texts that `tree` matches as a whole, as bytes: UTF-8, or the contents of a JSON string.
+    """The texts that `tree` matches as a whole, as bytes in this encoding.
 
     Raises GrammarError where looks stand in a repetition in a way that is not followed.
     """
@@ -39,6 +40,11 @@ def lower(tree: Node, encoding: Encoding = "utf8") -> Expression:
         return _union_of_paths(paths(tree), encoding)
     except TooHard:
         raise GrammarError("a look-around or an anchor inside a repetition") from None
+
+
+def words(texts: Iterable[str], encoding: Encoding = "utf8") -> Expression:
+    """Any one of these texts; lone surrogates in them cannot be written."""
+    return lower(alternatives(sequence(Characters(one(ord(letter))) for letter in text) for text in texts), encoding)
 
 
 def factored(options: Iterable[Node]) -> list[Node]:

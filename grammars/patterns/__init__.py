@@ -9,8 +9,8 @@ universe(encoding)                                   every text
 from __future__ import annotations
 
 from .encoding import Encoding, universe
-from .lowering import lower
+from .lowering import lower, words
 from .parser import Dialect, parse
 from .tree import Node, searched
 
-__all__ = ["Dialect", "Encoding", "Node", "lower", "parse", "searched", "universe"]
+__all__ = ["Dialect", "Encoding", "Node", "lower", "parse", "searched", "universe", "words"]

@@ -16,18 +16,21 @@ Encoding = Literal["utf8", "json", "written"]  # "written": JSON as people write
 
 _SURROGATES = character_set([(0xD800, 0xDFFF)])  # halves of characters: no text that can be written has them
 _RAW_IN_JSON = ~(character_set([(0, 31)]) | of('"\\'))
+_NEVER_ESCAPED = character_set([(32, 126)]) & _RAW_IN_JSON  # in the encoding "written"
 _PRINTABLE_ASCII = character_set([(32, 126)])
 _SHORT_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 _UNICODE_ESCAPE = literal(b"\\u")
 
 
-@lru_cache(2048)
+@lru_cache(4096)
 def characters(allowed: CharacterSet, encoding: Encoding) -> Expression:
     """One character out of the set; lone surrogates among them count for nothing."""
     allowed = allowed - _SURROGATES
     if encoding == "written":
         return _written(allowed)
-    return _utf8(allowed) if encoding == "utf8" else _json(allowed)
+    if encoding == "utf8":
+        return _utf8(allowed)
+    return _json(allowed, allowed if encoding == "json" else allowed - _NEVER_ESCAPED)
 
 
 @lru_cache(3)
@@ -76,14 +79,14 @@ def _split(ranges: tuple[Range, ...], unit: int) -> list[tuple[int, tuple[Range,
     return [(digit, tuple(parts)) for digit, parts in found.items()]
 
 
-def _json(allowed: CharacterSet) -> Expression:
-    short = [escape for raw, escape in _SHORT_ESCAPES.items() if ord(raw) in allowed]
+def _json(allowed: CharacterSet, escaped: CharacterSet) -> Expression:
+    short = [escape for raw, escape in _SHORT_ESCAPES.items() if ord(raw) in escaped]
     return either(
         [
             _utf8(allowed & _RAW_IN_JSON),
             concat([literal(b"\\"), bytes_in(ord(escape) for escape in short)]),
-            concat([_UNICODE_ESCAPE, _hexadecimal(allowed.within(0, 0xFFFF), 4)]),
-            *_surrogate_pairs(allowed.within(0x10000, 0x10FFFF)),
+            concat([_UNICODE_ESCAPE, _hexadecimal(escaped.within(0, 0xFFFF), 4)]),
+            *_surrogate_pairs(escaped.within(0x10000, 0x10FFFF)),
         ]
     )
 
