@@ -123,6 +123,21 @@ class KVMemory:
         self._private -= len(own)
         lease.shared = full
 
+    def rewind(self, lease: Lease, tokens: int) -> int:
+        """Take back what the lease holds from position `tokens` on, so that other tokens can be written there.
+
+        Pages in the tree are never written: those that end later are given up (they stay cached), and where `tokens`
+        lies within one, its beginning must be computed again. Returns the number of tokens whose KV is left.
+        """
+        shared = tokens // self.page_size
+        if shared >= lease.shared:
+            return tokens
+        own = lease.pages[lease.shared :]  # what is in them is of no use now, but they are pages
+        lease.node = self.tree.shorten(lease.node, shared * self.page_size)
+        lease.pages = lease.pages[:shared] + own  # a new list: see Lease.pages
+        lease.shared = shared
+        return shared * self.page_size
+
     def release(self, lease: Lease) -> None:
         """End a lease: what is in the tree stays cached, the rest is free. The list of pages is left as it was."""
         self._leases.remove(lease)

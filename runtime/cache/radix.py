@@ -188,6 +188,17 @@ class RadixTree:
         node.last_used = self._tick
         self.latest = node
 
+    def shorten(self, node: Node, stop: int) -> Node:
+        """Move one lock of the node up to where the first `stop` tokens end, and return the node that ends there."""
+        upper = node
+        while upper.end > stop and upper.start >= stop and upper.parent is not None:
+            upper = upper.parent
+        if upper.end > stop:
+            upper = self._split(upper, stop - upper.start)
+        self.lock(upper)
+        self.unlock(node)
+        return upper
+
     def grow(self, node: Node, tokens: Sequence[int], stop: int, pages: list[int]) -> tuple[Node, list[int]]:
         """Put `pages`, which hold tokens[node.end:stop], below `node`, and move one lock of it to where they end.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -20,10 +21,25 @@ class RequestState(Enum):
     FINISHED = "finished"
 
 
-class Stopper(Protocol):
-    """Looks at what a request has generated and says whether it ends here."""
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Another output than the one that was chosen: `output[:keep]` and then `tokens`; `finish` if it ends there.
 
-    def accept(self, request: Request, new_tokens: Sequence[int]) -> Finish | None:
+    Tokens are appended without steps this way (forced text), taken back (text that is encoded anew, drafts that were
+    refused) or cut off (behind a stop). `judged`: the logits that say something about `tokens` are wanted, so their
+    positions are computed even if their KV is cached.
+    """
+
+    keep: int
+    tokens: tuple[int, ...] = ()
+    finish: Finish | None = None
+    judged: bool = False
+
+
+class Stopper(Protocol):
+    """Looks at what a request has generated and says whether it ends here, or what its output is to be instead."""
+
+    def accept(self, request: Request, new_tokens: Sequence[int]) -> Finish | Rewrite | None:
         """Called once for each step that chose tokens; they are already at the end of `request.output`.
 
         An exception raised here ends this request, with reason "error", and no other.
@@ -34,22 +50,23 @@ class Stopper(Protocol):
 class NeverStops:
     """A stopper for requests that end by length alone."""
 
-    def accept(self, request: Request, new_tokens: Sequence[int]) -> Finish | None:
+    def accept(self, request: Request, new_tokens: Sequence[int]) -> Finish | Rewrite | None:
         return None
 
 
 class Request:
     """One stream of tokens to be continued. Made by the engine, then changed by the scheduler alone.
 
-    `recompute_from`: cached KV is used only before this position, so that everything from it on is computed (and
-    its log-probabilities seen). `samples=False`, or `max_new_tokens=0`: compute the prompt and stop; the last chunk
+    `recompute_from`: until it has chosen a token, cached KV is used only before this position, so that everything from
+    it on is computed (and its log-probabilities seen). `waits`: its prompt is computed up to the last token and no
+    token is chosen, until `Scheduler.proceed`. `samples=False`, or `max_new_tokens=0`: compute the prompt and stop; the last chunk
     still has `samples` set, so that the executor can report the distribution. Equal ids must not be alive together.
     """
 
     __slots__ = (
         "admitted_at", "arrival", "cached_tokens", "computed", "deadline", "finish", "finished_at", "first_token_at",
         "id", "known", "lease", "limit", "max_new_tokens", "namespace", "output", "priority", "prompt_length",
-        "recompute_from", "retractions", "samples", "seniority", "state", "stopper", "ticket", "tokens",
+        "recompute_from", "retractions", "samples", "seniority", "state", "stopper", "ticket", "tokens", "waits",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +81,7 @@ class Request:
         arrival: float = 0.0,
         stopper: Stopper | None = None,
         samples: bool = True,
+        waits: bool = False,
     ) -> None:
         if not prompt:
             raise InvalidRequest(f"request {id} has an empty prompt; give at least one token")
@@ -82,6 +100,7 @@ class Request:
         self.arrival = arrival
         self.stopper: Stopper = stopper or NeverStops()
         self.samples = self.max_new_tokens > 0
+        self.waits = waits
         self.state = RequestState.WAITING
         self.finish: Finish | None = None
         # ---- memory
@@ -111,6 +130,6 @@ class Request:
     @property
     def match_limit(self) -> int:
         """How many of its tokens may come from the cache: all but the last, whose logits are needed."""
-        if self.recompute_from is not None and not self.output:
+        if self.recompute_from is not None:
             return min(self.recompute_from, len(self.tokens) - 1)
         return len(self.tokens) - 1

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from ...errors import InvalidRequest, RequestFailed, RequestTooLong
 from ..cache.memory import KVMemory
+from ..cache.radix import NO_MATCH
 from ..clock import Clock
 from .admission import Admission
 from .finish import Finish
 from .plan import Chunk, Plan, StepResult
 from .policies import POLICIES, PolicyName
-from .request import Request, RequestState
+from .request import Request, RequestState, Rewrite
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Scheduler:
         self._running: list[Request] = []  # the most senior first
         self._requests: dict[int, Request] = {}  # waiting and running
         self._pending: Plan | None = None
+        self._stalled = False  # nothing can be planned before a request that waits may go on, or something else happens
         self._steps = self._computed_tokens = self._cached_tokens = self._admissions = 0
         self._retractions = self._finished = self._aborted = self._failed = 0
 
@@ -100,6 +102,7 @@ class Scheduler:
             )
         request.limit = min(request.prompt_length + request.max_new_tokens, self.config.context, fits + 1)
         self._requests[request.id] = request
+        self._stalled = False
         self._admission.add(request)
 
     def abort(self, request_id: int) -> bool:
@@ -110,9 +113,25 @@ class Scheduler:
         self._end(request, Finish("abort"))
         return True
 
+    def proceed(self, request_id: int, rewrite: Rewrite | None = None) -> Request | None:
+        """A request that waited may choose tokens from now on; `rewrite` is what it begins with.
+
+        Returns the request if it is finished by that.
+        """
+        request = self._requests.get(request_id)
+        if request is None or not request.waits:
+            return None
+        request.waits = False
+        self._stalled = False
+        finish = self._rewrite(request, rewrite) if rewrite is not None else None
+        if finish is not None:
+            self._end(request, finish)
+        return request if finish is not None else None
+
     @property
     def has_work(self) -> bool:
-        return bool(self._requests)
+        """Whether there is something to plan. Not while every request waits to be told to proceed."""
+        return bool(self._requests) and not self._stalled
 
     def stats(self) -> SchedulerStats:
         memory = self.memory
@@ -137,7 +156,7 @@ class Scheduler:
     # ---- planning
 
     def plan(self) -> Plan | None:
-        """The next step, or None if nothing is left to do. The plan must be committed before the next is made."""
+        """The next step, or None if there is nothing to do now. The plan must be committed before the next is made."""
         if self._pending is not None:
             raise AssertionError("the last plan has not been committed")
         retractions = self._retractions
@@ -149,7 +168,9 @@ class Scheduler:
         else:  # room was short, so nobody comes in; and who was retracted late in planning may have had a chunk
             chunks = [chunk for chunk in chunks if chunk.request.state is RequestState.RUNNING]
         if not chunks:
-            assert not self._requests, "requests are left, but none of them can go on"
+            waiting = any(request.waits for request in self._requests.values())
+            assert waiting or not self._requests, "requests are left, but none of them can go on"
+            self._stalled = waiting
             return None
         self._steps += 1
         self._pending = Plan(self._steps, tuple(chunks))
@@ -166,7 +187,7 @@ class Scheduler:
             index += 1
             computed = request.computed
             stop = len(request.tokens)
-            if stop - computed != 1:
+            if stop - computed != 1 or request.waits:
                 continue
             lease = request.lease
             assert lease is not None
@@ -194,7 +215,7 @@ class Scheduler:
         if request is self._running[0]:
             self._make_room(request, request.computed + 1)
         within = (len(lease.pages) + memory.room) * memory.page_size - request.computed
-        length = min(len(request.tokens) - request.computed, budget, within)
+        length = min(len(request.tokens) - request.computed - (1 if request.waits else 0), budget, within)
         if length <= 0:
             return 0
         stop = request.computed + length
@@ -298,17 +319,42 @@ class Scheduler:
         new_tokens = list(tokens[: request.limit - len(request.tokens)])
         if not new_tokens:
             return Finish("error", RequestFailed(f"the executor chose no token for request {request.id}"))
-        if not request.output:
+        if request.first_token_at is None:
             request.first_token_at = self._clock.now()
+        request.recompute_from = None
         request.tokens += new_tokens
         request.output += new_tokens
         try:
-            finish = request.stopper.accept(request, new_tokens)
+            verdict = request.stopper.accept(request, new_tokens)
         except Exception as error:  # a callback of this one request
             return Finish("error", error)
-        if finish is None and len(request.tokens) >= request.limit:
+        if isinstance(verdict, Rewrite):
+            return self._rewrite(request, verdict)
+        if verdict is None and len(request.tokens) >= request.limit:
             return Finish("length")
-        return finish
+        return verdict
+
+    def _rewrite(self, request: Request, rewrite: Rewrite) -> Finish | None:
+        """Give the request the output that the rewrite says; its KV is kept up to the first token that differs."""
+        tokens, keep = request.tokens, request.prompt_length + rewrite.keep
+        new_tokens = rewrite.tokens[: request.limit - keep]
+        same = 0
+        while same < len(new_tokens) and keep + same < len(tokens) and tokens[keep + same] == new_tokens[same]:
+            same += 1
+        keep, new_tokens = keep + same, new_tokens[same:]
+        del tokens[keep:], request.output[keep - request.prompt_length :]
+        tokens += new_tokens
+        request.output += new_tokens
+        request.known = NO_MATCH
+        if request.lease is not None:  # one token at least is left to compute: its logits are needed
+            left = min(keep - 1 if rewrite.judged else keep, len(tokens) - 1)
+            if request.computed > left:
+                request.computed = self.memory.rewind(request.lease, left)
+        if rewrite.judged and new_tokens:
+            request.recompute_from = max(0, keep - 1)
+        if rewrite.finish is None and len(tokens) >= request.limit:
+            return Finish("length")
+        return rewrite.finish
 
     def _end(self, request: Request, finish: Finish) -> None:
         if request.state is RequestState.RUNNING:
@@ -317,6 +363,7 @@ class Scheduler:
         else:
             self._admission.remove(request)
         del self._requests[request.id]
+        self._stalled = False
         request.state = RequestState.FINISHED
         request.finish = finish
         request.finished_at = self._clock.now()
