@@ -3,8 +3,8 @@
 A template writes whole conversations. What it puts between the contents is found by rendering contents that stand for
 themselves, and cutting there:
 
-    [user ⟨0⟩, assistant ⟨1⟩]  --template-->  <|im_start|>user\\n ⟨0⟩ <|im_end|>\\n<|im_start|>assistant\\n ⟨1⟩ <|im_end|>\\n
-                                              opening of user      closing of user + opening of assistant   closing
+    user ⟨0⟩, assistant ⟨1⟩  --template-->  <user> ⟨0⟩ </user><assistant> ⟨1⟩ </assistant>
+                                            opening     closing, opening      closing
 
 Where a template rewrites what was said before when more is said (Qwen 3 drops old thoughts, some Mistrals move the
 system's words), the turn is marked `rewrites`, and a stream has the whole conversation written anew.

@@ -27,7 +27,7 @@ from .base import (
 from .meta import aborted, cut, meta_info, stopped
 from .mock_text import dice, pseudo_text, token_id, tokens
 from .once import Once
-from .transcript import Transcript
+from .transcript import Mark, Transcript, plain_mark
 
 Reply = str | Exception
 Replies = Mapping[str, "Reply | Sequence[Reply]"]
@@ -165,11 +165,13 @@ class MockStream(BackendStream):
     def append(self, text: str) -> None:
         self._transcript.add(text)
 
-    def start_role(self, role: str) -> None:
+    def start_role(self, role: str) -> str:
         self._transcript.start_role(role)
+        return plain_mark(Mark(role, True))
 
-    def end_role(self, role: str) -> None:
+    def end_role(self, role: str) -> str:
         self._transcript.end_role(role)
+        return plain_mark(Mark(role, False))
 
     def media(self, media: Media) -> None:
         self._transcript.add_media(media)

@@ -24,13 +24,18 @@ class RecordingStream(BackendStream):
         self._history.add(text)
         self._inner.append(text)
 
-    def start_role(self, role: str) -> None:
+    def start_role(self, role: str) -> str | None:
         self._history.mark(f"{role} starts")
-        self._inner.start_role(role)
+        return self._told(self._inner.start_role(role))
 
-    def end_role(self, role: str) -> None:
+    def end_role(self, role: str) -> str | None:
         self._history.mark(f"{role} ends")
-        self._inner.end_role(role)
+        return self._told(self._inner.end_role(role))
+
+    def _told(self, text: str | None) -> str | None:
+        if text is not None:
+            self._keep("role", self._history, {}, {"text": text})
+        return text
 
     def media(self, media: Media) -> None:
         self._inner.media(media)

@@ -48,6 +48,7 @@ class Replay(Backend):
         self._lock = threading.Lock()
         self._answers: dict[str, deque[dict[str, Any]]] = defaultdict(deque)
         self._settings: dict[str, list[dict[str, Any]]] = defaultdict(list)  # by prompt: for the message
+        self._role_texts: dict[str, str] = {}
         self._count = 0
         self._info: dict[str, Any] = {}
         if record is None:
@@ -94,8 +95,18 @@ class Replay(Backend):
         """Whether such a call was recorded."""
         return call_key(kind, history.digest, settings) in self._answers
 
+    def role_text(self, history: History) -> str | None:
+        """What the recorded backend wrote where a role started or ended, if it told."""
+        return self._role_texts.get(history.digest)
+
     def keep(self, kind: str, history: History, settings: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        """Write one call and its answer to the file."""
+        """Write one call and its answer to the file; the text of a role once for all equal streams."""
+        if kind == "role":
+            with self._lock:
+                known = history.digest in self._role_texts
+                self._role_texts[history.digest] = str(answer["text"])
+            if known:
+                return
         self._write(
             {
                 "kind": kind, "prompt": history.digest, "ends_in": history.tail, "call": dict(settings), **answer,
@@ -118,6 +129,9 @@ class Replay(Backend):
                         if entry["format"] != FORMAT:
                             raise ValueError(f"format {entry['format']!r:.40}, but this version reads {FORMAT}")
                         self._info = dict(entry.get("server_info", {}))
+                        continue
+                    if entry["kind"] == "role":
+                        self._role_texts[entry["prompt"]] = str(entry["text"])
                         continue
                     self._answers[call_key(entry["kind"], entry["prompt"], entry["call"])].append(entry)
                     self._settings[entry["prompt"]].append({"kind": entry["kind"], **entry["call"]})
@@ -147,11 +161,13 @@ class ReplayStream(BackendStream):
     def append(self, text: str) -> None:
         self._history.add(text)
 
-    def start_role(self, role: str) -> None:
+    def start_role(self, role: str) -> str | None:
         self._history.mark(f"{role} starts")
+        return self._backend.role_text(self._history)
 
-    def end_role(self, role: str) -> None:
+    def end_role(self, role: str) -> str | None:
         self._history.mark(f"{role} ends")
+        return self._backend.role_text(self._history)
 
     def media(self, media: Media) -> None:
         self._history.mark(media_mark(media))
