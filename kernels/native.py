@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref, c_int32
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from .native_core import (
 )
 from .native_pack import PackedTable, Packer
 from .native_tape import Instruction, RecordingOps, Tape, record
-from .ops import Bytes, CacheShape, Compute, Forward, Ints, Step
+from .ops import Bytes, CacheShape, Compute, Forward, Ints, Step, Words
 
 TILE = 16  # tokens in a tile of the cache: pages are whole tiles
 RUN = 8  # pages that lie together in the cache: memory is taken for whole runs
@@ -107,6 +107,18 @@ class NativeCompute(Compute):
 
     def compile(self, forward: Forward) -> Callable[[Step], torch.Tensor]:
         return Program(self, record(forward, self._packer, self._ropes)).step
+
+    def mask(self, logits: torch.Tensor, rows: Sequence[int], masks: Sequence[Words]) -> None:
+        columns = logits.shape[1]
+        if not logits.is_contiguous() or logits.dtype != torch.float32 or logits.device.type != "cpu":
+            return super().mask(logits, rows, masks)
+        for row, words in zip(rows, masks, strict=True):
+            if not 0 <= row < len(logits) or len(words) * 32 < columns or not words.flags.c_contiguous:
+                raise ValueError(f"a mask of {len(words)} words for row {row} of logits {tuple(logits.shape)}")
+        where = np.array(rows, dtype=np.int32)
+        pointers = np.array([words.ctypes.data for words in masks], dtype=np.uint64)
+        self._library.ramify_mask(logits.data_ptr(), columns, where.ctypes.data, pointers.ctypes.data, len(where))
+        return None
 
     def cache_memory(self) -> Bytes:
         """The cache as it lies in memory (the layout is the core's business): to save it, move it, or poison it."""
@@ -218,11 +230,17 @@ class Program:
                 step.logit_rows,
             )
         ]
+        if step.columns is None:
+            some = (None, None)
+        else:
+            arrays += [contiguous(step.columns.start), contiguous(step.columns.ids)]
+            some = (arrays[-2].ctypes.data, arrays[-1].ctypes.data)
         wanted = len(step.logit_rows)
         if wanted > len(self._logits):
             self._logits = torch.empty((wanted, self._vocabulary))
         view = StepStruct(
-            *(array.ctypes.data for array in arrays),
+            *(array.ctypes.data for array in arrays[:7]),
+            *some,
             len(step.tokens),
             len(step.context),
             len(step.pages),

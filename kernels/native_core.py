@@ -109,6 +109,8 @@ class StepStruct(Structure):
         ("pages", c_void_p),
         ("page_start", c_void_p),
         ("logit_rows", c_void_p),
+        ("column_start", c_void_p),
+        ("columns", c_void_p),
         ("rows", c_int32),
         ("sequences", c_int32),
         ("page_count", c_int32),
@@ -133,7 +135,7 @@ REJECTIONS = {
     3: "positions must be the last ones of their sequence's context, and within the rotary tables",
     4: "a page is outside of the pool",
     5: "a page table is shorter than its sequence's context",
-    6: "query_start, page_start and logit_rows must be ascending and within the step",
+    6: "query_start and page_start must be ascending, logit_rows within the step, columns within the vocabulary",
     7: "out of memory for the step's activations",
 }
 
@@ -162,6 +164,7 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
         ),
         "ramify_program_close": (None, (c_void_p,)),
         "ramify_step": (c_int32, (c_void_p, POINTER(StepStruct), c_void_p)),
+        "ramify_mask": (None, (c_void_p, c_int32, c_void_p, c_void_p, c_int32)),
         "ramify_profile": (None, (c_void_p, c_int32)),
         "ramify_counters": (None, (c_void_p, POINTER(CountersStruct))),
         "ramify_matrix_bytes": (c_int64, (c_int32, c_int32, c_int32, c_int32)),

@@ -17,6 +17,7 @@ import torch
 
 Ints = np.ndarray[Any, np.dtype[np.int32]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Words = np.ndarray[Any, np.dtype[np.uint32]]
 Activation = Any  # a torch.Tensor when computing eagerly, a buffer's handle when recording
 Vector = Any  # a packed one-dimensional parameter
 Linear = Any  # a packed matrix, with its bias if it has one
@@ -54,6 +55,18 @@ class CacheShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """Which logits are wanted of a step's logit rows, where some rows want only a few: the others need no computing.
+
+    Row r wants ids[start[r] : start[r + 1]]; none listed: it wants all. Rows that want all come before those that do
+    not. What is wanted is, to the bit, what the whole row would hold; the rest of the row is undefined.
+    """
+
+    start: Ints  # [R + 1]
+    ids: Ints  # [sum], ascending within a row
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One forward pass over a ragged batch: T rows (tokens) of S sequences, without padding."""
 
@@ -63,7 +76,8 @@ class Step:
     context: Ints  # [S]: tokens of s in the cache once this step is done, its own rows included
     pages: Ints  # [sum of pages]: the page tables, one after the other
     page_start: Ints  # [S + 1]: the table of s is pages[page_start[s] : page_start[s + 1]]
-    logit_rows: Ints  # [R], ascending: the rows whose logits are wanted
+    logit_rows: Ints  # [R]: the rows whose logits are wanted
+    columns: Columns | None = None  # None: all logits of these rows are wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +176,12 @@ class Compute(ABC):
     @abstractmethod
     def compile(self, forward: Forward) -> Callable[[Step], torch.Tensor]:
         """The function that runs one step: fp32 logits [R, vocabulary], valid until the next step."""
+
+    def mask(self, logits: torch.Tensor, rows: Sequence[int], masks: Sequence[Words]) -> None:
+        """In these rows of the logits [R, vocabulary], in place: minus infinity for every token that is not allowed.
+
+        Token i is allowed when bit i % 32 of a mask's word i // 32 is set.
+        """
+        for row, words in zip(rows, masks, strict=True):
+            bits = np.unpackbits(words.view(np.uint8), bitorder="little")[: logits.shape[1]]
+            logits[row].masked_fill_(torch.from_numpy(bits == 0).to(logits.device), float("-inf"))

@@ -20,6 +20,7 @@ constexpr int kSmallRows = 64;     // a sequence with more query rows than this 
 
 struct StepView {  // mirrored in native.py
   const int32_t *tokens, *positions, *query_start, *context, *pages, *page_start, *logit_rows;
+  const int32_t *column_start, *columns;  // null: all columns of all logit rows
   int32_t rows, sequences, page_count, logit_count;
 };
 

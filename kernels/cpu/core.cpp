@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "mask.h"
 #include "tape.h"
 // after it, for it opens names of its own
 #include "gemm_exports.h"
@@ -77,6 +78,11 @@ void ramify_program_close(void* program) { delete static_cast<Program*>(program)
 
 int32_t ramify_step(void* program, const StepView* step, float* logits) {
   return static_cast<Program*>(program)->step(*step, logits);
+}
+
+// Rows rows[i] of logits [?, columns] under masks[i], in place.
+void ramify_mask(float* logits, int32_t columns, const int32_t* rows, const uint32_t* const* masks, int32_t count) {
+  for (int32_t i = 0; i < count; ++i) mask_row(masks[i], columns, logits + static_cast<size_t>(columns) * rows[i]);
 }
 
 // 0: off; 1: by the wall; 2: by the calling thread's own time, which a busy machine does not blur.

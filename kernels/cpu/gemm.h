@@ -49,6 +49,10 @@ inline void prepare_rows(const Matrix& matrix, const float* x, size_t ldx, int r
 inline void gemm_panels(const Matrix& matrix, const void* scratch, int rows, int panel0, int panel1, float* y,
                         size_t ldy, const float* residual);
 
+// The same for rows [row0, row1) alone.
+inline void gemm_piece(const Matrix& matrix, const void* scratch, int rows, int row0, int row1, int panel0, int panel1,
+                       float* y, size_t ldy);
+
 // The largest output of a row, and its column.
 struct Best {
   float value;
@@ -114,6 +118,12 @@ inline void gemm_panels(const Matrix& matrix, const void* scratch, int rows, int
   const Matrix& used = chosen(matrix, rows);
   const Output output{y, residual, ldy, 0, 0};
   multiply_range(used, scratch_layout(used, rows), scratch, {0, rows, panel0, panel1}, output);
+}
+
+inline void gemm_piece(const Matrix& matrix, const void* scratch, int rows, int row0, int row1, int panel0, int panel1,
+                       float* y, size_t ldy) {
+  const Matrix& used = chosen(matrix, rows);
+  multiply_range(used, scratch_layout(used, rows), scratch, {row0, row1, panel0, panel1}, {y, nullptr, ldy, 0, 0});
 }
 
 inline void argmax_panels(const Matrix& matrix, const void* scratch, int rows, int panel0, int panel1, Best* best) {

@@ -11,6 +11,7 @@
 
 #include "attention.h"
 #include "gemm.h"
+#include "head.h"
 #include "pack.h"
 #include "pool.h"
 
@@ -73,6 +74,9 @@ class Program final : public Job {
       if (same == windows_.end()) windows_.push_back(layer.window);
     }
     for (size_t i = 0; i < windows_.size(); ++i) plans_.emplace_back(), partials_.emplace_back();
+    for (const Instruction& instruction : tape_)
+      if (static_cast<Op>(instruction.op) == Op::Matmul && is_head(instruction))
+        columns_ = static_cast<const Matrix*>(instruction.data)->n;
   }
 
   // Logits go to [R, vocabulary] at `logits`; the last instruction's buffer is that memory.
@@ -83,6 +87,7 @@ class Program final : public Job {
     const int64_t begin = now();
     try {
       arrange(logits);
+      head_.build(step_, columns_);
       plan();
     } catch (const std::bad_alloc&) {
       return kOutOfMemory;
@@ -136,10 +141,12 @@ class Program final : public Job {
     for (int i = 0; i < s.rows; ++i)
       if (s.tokens[i] < 0 || s.tokens[i] >= vocabulary_) return kBadToken;
     for (int i = 0; i < s.logit_count; ++i)
-      if (s.logit_rows[i] < 0 || s.logit_rows[i] >= s.rows || (i > 0 && s.logit_rows[i] <= s.logit_rows[i - 1]))
-        return kBadRows;
-    return kAccepted;
+      if (s.logit_rows[i] < 0 || s.logit_rows[i] >= s.rows) return kBadRows;
+    return Head::sound(s, columns_) ? kAccepted : kBadRows;
   }
+
+  // Whether it writes the logits themselves.
+  bool is_head(const Instruction& instruction) const { return instruction.output == tape_.back().output; }
 
   int rows_of(const Instruction& instruction) const { return instruction.selected ? step_.logit_count : step_.rows; }
 
@@ -235,7 +242,16 @@ class Program final : public Job {
       case Op::Select:
         std::memcpy(to, row(it.input, step_.logit_rows[i], width), static_cast<size_t>(width) * sizeof(float));
         break;
-      case Op::Softcap: softcap_row(row(it.input, i, width), it.number, width, to); break;
+      case Op::Softcap: {
+        const float* from = row(it.input, i, width);
+        if (!is_head(it) || head_.whole(i)) softcap_row(from, it.number, width, to);
+        else
+          for (const int panel : head_.panels(i)) {
+            const int at = panel * kPanel;
+            softcap_row(from + at, it.number, std::min(kPanel, width - at), to + at);
+          }
+        break;
+      }
       default: break;
     }
   }
@@ -265,9 +281,21 @@ class Program final : public Job {
       prepare(it, matrix, share(rows, thread), share(rows, thread + 1), rows, rows_.data<float>(), scratch);
       pool_.barrier();
     }
+    int begin, end;
+    if (is_head(it) && head_.partial()) {
+      const int whole = head_.whole_rows() > 0 ? panels(matrix) : 0;  // rows that want all of it come first
+      while (take(index, whole + head_.pieces(), begin, end)) {
+        if (begin < whole)
+          gemm_piece(matrix, scratch, rows, 0, head_.whole_rows(), begin, std::min(end, whole), pointers_[it.output], matrix.n);
+        for (int i = std::max(begin, whole); i < end; ++i) {
+          const Head::Piece& piece = head_.piece(i - whole);
+          gemm_piece(matrix, scratch, rows, piece.row0, piece.row1, piece.panel, piece.panel + 1, pointers_[it.output], matrix.n);
+        }
+      }
+      return;
+    }
     const float* residual = it.other >= 0 ? pointers_[it.other] : nullptr;
     const int all = panels(matrix);
-    int begin, end;
     while (take(index, all, begin, end))
       gemm_panels(matrix, scratch, rows, begin, end, pointers_[it.output], matrix.n, residual);
   }
@@ -315,6 +343,7 @@ class Program final : public Job {
   std::vector<AttentionLayer> layers_;
   std::vector<int32_t> widths_;
   int vocabulary_, positions_;
+  int columns_ = 0;  // of the logits
   std::vector<std::atomic<int32_t>> next_;  // by instruction: the work handed out so far
   std::vector<Workspace> workspaces_;
   std::vector<Scratchpad> own_rows_, own_scratch_;
@@ -326,6 +355,7 @@ class Program final : public Job {
   std::deque<Partials> partials_;
   Scratchpad rows_, scratch_;
   StepView step_{};
+  Head head_;
   int capacity_ = 0;
 };
 

@@ -59,8 +59,9 @@ class Request:
 
     `recompute_from`: until it has chosen a token, cached KV is used only before this position, so that everything from
     it on is computed (and its log-probabilities seen). `waits`: its prompt is computed up to the last token and no
-    token is chosen, until `Scheduler.proceed`. `samples=False`, or `max_new_tokens=0`: compute the prompt and stop; the last chunk
-    still has `samples` set, so that the executor can report the distribution. Equal ids must not be alive together.
+    token is chosen, until `Scheduler.proceed`. `samples=False`, or `max_new_tokens=0`: compute the prompt and stop;
+    the last chunk still has `samples` set, so that the executor can report the distribution. Equal ids must not be
+    alive together.
     """
 
     __slots__ = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -17,7 +18,7 @@ from ramify.kernels.native import NativeCompute
 from ramify.kernels.native_core import Op
 from ramify.kernels.native_pack import Packer
 from ramify.kernels.native_tape import record
-from ramify.kernels.ops import Activation, AttentionSpec, CacheShape, Compute, Forward, Ops, Step
+from ramify.kernels.ops import Activation, AttentionSpec, CacheShape, Columns, Compute, Forward, Ops, Step
 from ramify.kernels.torch_compute import TorchCompute
 
 from .attention_lab import Dense, Part, some_tokens, step_of
@@ -147,7 +148,7 @@ def test_only_the_wanted_rows_have_logits() -> None:
     parts = steps()[0]
     every, step = model.logits(*parts), step_of(parts)
     for rows in ([], [0], [3, 49, 50]):
-        chosen = Step(*(getattr(step, name) for name in Step.__slots__[:-1]), np.array(rows, dtype=np.int32))
+        chosen = replace(step, logit_rows=np.array(rows, dtype=np.int32))
         assert torch.equal(model.step(chosen), every[rows])
 
 
@@ -214,6 +215,78 @@ class Quantized(Dense):
         return torch.from_numpy(gguf.dequantize(self.rows(), gguf.GGMLQuantizationType[self.format]).copy())
 
 
+# -- a few columns of the head  -----------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("mode", ["fp32", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_few_columns_are_to_the_bit_those_of_the_whole_row(mode: str, threads: int) -> None:
+    if threads > len(os.sched_getaffinity(0)):
+        pytest.skip("one core")
+    model = Model(compute("cpu", mode, threads))
+    chooser = np.random.default_rng(5)
+    parts = [Part(some_tokens(9, row, VOCABULARY), 0, 9, [row]) for row in range(24)]
+    whole_step = step_of(parts)
+    ends = whole_step.query_start[1:] - 1
+    whole = model.step(replace(whole_step, logit_rows=ends)).clone()
+    for whole_rows in (0, 1, 5, 23):
+        order = chooser.permutation(24)
+        wanted = [
+            [] if place < whole_rows else sorted({int(one) for one in chooser.integers(0, VOCABULARY, size)})
+            for place, size in enumerate(chooser.integers(1, 9, 24))
+        ]
+        wanted[-1] = [VOCABULARY - 1]  # the panel that is not whole
+        model.step(replace(whole_step, logit_rows=ends))  # leaves other numbers in the memory of the logits
+        model.step(replace(whole_step, logit_rows=np.zeros(24, np.int32)))
+        some = model.step(replace(whole_step, logit_rows=ends[order], columns=columns(*wanted)))
+        for place, row in enumerate(order):
+            ids = wanted[place] or list(range(VOCABULARY))
+            assert torch.equal(some[place, ids], whole[row, ids]), (place, row)
+
+
+@pytest.mark.usefixtures("native")
+def test_what_is_not_wanted_is_not_computed() -> None:
+    """The control: were everything computed, this would be the whole row."""
+    model = Model(compute("cpu", "fp32", 1))
+    step = step_of([Part(some_tokens(9, 1, VOCABULARY), 0, 9, [1])])
+    last = np.array([8], dtype=np.int32)
+    whole = model.step(replace(step, logit_rows=last)).clone()
+    model.step(replace(step, logit_rows=np.zeros(1, np.int32)))
+    some = model.step(replace(step, logit_rows=last, columns=columns([50])))
+    assert torch.equal(some[0, 48:96], whole[0, 48:96]) and not torch.equal(some[0, :48], whole[0, :48])
+
+
+# -- masks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("columns", [1, 31, 32, 33, 131, 1000])
+def test_masks_of_a_batch_are_applied_as_the_reference_does(columns: int) -> None:
+    chooser = np.random.default_rng(columns)
+    words = -(-columns // 32)
+    masks = [chooser.integers(0, 1 << 32, words, dtype=np.uint32) for _ in range(4)]
+    masks += [np.zeros(words, np.uint32), np.full(words, 0xFFFFFFFF, np.uint32)]
+    logits = torch.randn(9, columns)
+    rows = [8, 0, 3, 5, 2, 7]
+    expected = logits.clone()
+    Compute.mask(TorchCompute(), expected, rows, masks)
+    place = compute("cpu", "fp32", 1)
+    assert isinstance(place, NativeCompute)
+    found = logits.clone()
+    place.mask(found, rows, masks)
+    assert torch.equal(found, expected) and torch.equal(found[[1, 4, 6, 7]], logits[[1, 4, 6, 7]])
+    for row, mask in zip(rows, masks, strict=True):
+        allowed = [i for i in range(columns) if mask[i // 32] >> np.uint32(i % 32) & np.uint32(1)]
+        assert torch.isfinite(expected[row]).nonzero().flatten().tolist() == allowed
+    place.mask(found, [], [])
+    for bad in ([9], [-1]):
+        with pytest.raises(ValueError, match="a mask of"):
+            place.mask(found, bad, masks[:1])
+    with pytest.raises(ValueError, match="a mask of"):
+        place.mask(found, [0], [np.zeros(words - 1, np.uint32)])
+
+
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +308,24 @@ UNSOUND = {
     "beyond": {"page_start": [0, 3]},
     "query_start": {"query_start": [0, 2]},
     "logit_rows": {"logit_rows": [1]},
+    "a column too many": {},
+    "a negative column": {},
+    "columns that end before they start": {},
+    "all after some": {"logit_rows": [0, 0]},
+}
+
+
+def columns(*wanted: Sequence[int]) -> Columns:
+    """The wanted columns of each logit row."""
+    start = np.cumsum([0, *map(len, wanted)]).astype(np.int32)
+    return Columns(start, np.array([one for row in wanted for one in row], dtype=np.int32))
+
+
+UNSOUND_COLUMNS = {
+    "a column too many": columns([5, VOCABULARY]),
+    "a negative column": columns([-1]),
+    "columns that end before they start": Columns(np.array([0, -1], dtype=np.int32), np.array([1], dtype=np.int32)),
+    "all after some": columns([3], []),
 }
 
 
@@ -245,9 +336,10 @@ def test_an_unsound_step_is_refused_before_anything_is_written(what: str) -> Non
     assert isinstance(model.place, NativeCompute)
     before = model.place.cache_memory().copy()
     sound = step_of([Part([5], 0, 1, [7])])
-    arrays = {name: UNSOUND[what].get(name, getattr(sound, name)) for name in Step.__slots__}
+    names = [name for name in Step.__slots__ if name != "columns"]
+    arrays = {name: np.array(UNSOUND[what].get(name, getattr(sound, name)), dtype=np.int32) for name in names}
     with pytest.raises(ValueError, match="the step is not sound"):
-        model.step(Step(**{name: np.array(array, dtype=np.int32) for name, array in arrays.items()}))
+        model.step(Step(**arrays, columns=UNSOUND_COLUMNS.get(what)))
     np.testing.assert_array_equal(model.place.cache_memory(), before)
     model.step(sound)
     assert (model.place.cache_memory() != before).any()

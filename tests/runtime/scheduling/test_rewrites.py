@@ -1,4 +1,4 @@
-"""Outputs that are rewritten at their end: every token is chosen from the right KV, and no page is lost or shared wrongly.
+"""Outputs rewritten at their end: every token is chosen from the right KV, and no page is lost or shared wrongly.
 
 The executor without a model shows each stale page as a wrong token; the books are checked after every step.
 """
@@ -67,7 +67,7 @@ class Play:
         made = []
         for number in range(self.count):
             stem = chooser.choice(stems)
-            prompt = stem[: chooser.randint(0, len(stem))] + [chooser.randrange(VOCABULARY)]
+            prompt = [*stem[: chooser.randint(0, len(stem))], chooser.randrange(VOCABULARY)]
             made.append(
                 Request(
                     number,
