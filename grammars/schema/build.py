@@ -1,0 +1,195 @@
+"""Normal forms to the definitions of a program, each made when it is first reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...errors import GrammarError, GrammarTooLarge
+from ..expression import EMPTY, Expression, both, complement, either, literal
+from ..program import Array, Definition, Kind, Lexeme, Member, Object, Others, Place, Program, Rules, Symbol
+from .algebra import element
+from .elements import Elements
+from .layout import Layout
+from .members import Members, Named
+from .normalize import Normalizer
+from .numbers import number_text
+from .shapes import Arrays, Normal, Objects
+from .strings import ANY_STRING_TEXT, content, is_possible, quoted, spelled, words
+from .terms import FALSE, Node, Term
+
+_TRUE, _FALSE, _NULL = literal(b"true"), literal(b"false"), literal(b"null")
+Maker = Callable[[], Definition]
+
+
+class Builder:
+    """Writes a program. `ordered`: properties come in the order of the schema, others after them."""
+
+    def __init__(self, normalizer: Normalizer, layout: Layout, ordered: bool, limit: int) -> None:
+        self.program = Program([], 0, self._define)
+        self._normalizer = normalizer
+        self._emptiness = normalizer.emptiness
+        self._members: Members = normalizer.emptiness.members
+        self._elements = Elements(normalizer.terms, normalizer.emptiness)
+        self._ordered = ordered
+        self._limit = limit
+        self._makers: dict[Symbol, Maker] = {}
+        self._symbols: dict[object, Symbol] = {}
+        self._layout = layout
+        self._opening_object = self.lexeme(layout.opening_object)
+        self._closing_object = self.lexeme(layout.closing_object)
+        self._opening_array = self.lexeme(layout.opening_array)
+        self._closing_array = self.lexeme(layout.closing_array)
+        self._colon = self.lexeme(layout.colon)
+        self._comma = self.lexeme(layout.comma)
+
+    def start(self, term: Term) -> None:
+        """Make the whole program a text of this term. GrammarError when nothing satisfies it."""
+        if self._emptiness.normal_is_empty(self._normalizer.normal(term)):
+            raise GrammarError("nothing satisfies this schema", self._pointer(term))
+        value = self.term(term)
+        if self._layout.edge == EMPTY:
+            self.program.start = value
+        else:
+            edge = self.lexeme(self._layout.edge)
+            self.program.start = self._new(("edge", value), lambda: Rules(((edge, value, edge),)))
+
+    def lexeme(self, expression: Expression) -> Symbol:
+        """The symbol of a regular language."""
+        found = self._symbols.get(expression)
+        if found is None:
+            found = self._symbols[expression] = len(self.program.definitions)
+            self.program.definitions.append(Lexeme(expression))
+        return found
+
+    def term(self, term: Term) -> Symbol:
+        """The symbol of the values that satisfy a term; its definition is made when it is reached."""
+        term = self._normalizer.target(term)
+        return self._new(("term", term), lambda: self._located(term, self._value))
+
+    def _new(self, key: object, maker: Maker) -> Symbol:
+        found = self._symbols.get(key)
+        if found is None:
+            found = self._symbols[key] = len(self.program.definitions)
+            if found >= self._limit:
+                raise GrammarTooLarge(f"a schema of more than {self._limit} definitions")
+            self.program.definitions.append(None)
+            self._makers[found] = maker
+        return found
+
+    def _define(self, symbol: Symbol) -> Definition:
+        made = self._makers[symbol]()
+        del self._makers[symbol]
+        return made
+
+    def _pointer(self, term: Term) -> str:
+        meaning = self._normalizer.terms.meanings[term]
+        return meaning.pointer if isinstance(meaning, Node) else ""
+
+    def _located(self, term: Term, make: Callable[[Normal], Definition]) -> Definition:
+        """An error that does not say where it is, is at the term."""
+        try:
+            return make(self._normalizer.normal(term))
+        except GrammarError as error:
+            if error.path:
+                raise
+            raise type(error)(str(error), self._pointer(term)) from None
+        except RecursionError:
+            raise GrammarTooLarge("a schema nested too deeply", self._pointer(term)) from None
+
+    def _value(self, normal: Normal) -> Definition:
+        scalars = self._scalars(normal)
+        arrays = [one for shape in normal.arrays if self._emptiness.arrays(shape) for one in self._elements.variants(shape)]
+        objects = [one for shape in normal.objects if self._emptiness.objects(shape) for one in self._members.variants(shape)]
+        makers: list[tuple[object, Maker]] = [(shape, lambda shape=shape: self._array(shape)) for shape in arrays]  # type: ignore[misc]
+        makers += [(shape, lambda shape=shape: self._object(shape)) for shape in objects]  # type: ignore[misc]
+        if not makers:
+            return Lexeme(scalars)
+        if is_nothing(scalars) and len(makers) == 1:
+            return makers[0][1]()
+        alternatives = [] if is_nothing(scalars) else [(self.lexeme(scalars),)]
+        return Rules((*alternatives, *((self._new((type(key), key), maker),) for key, maker in makers)))
+
+    def _scalars(self, normal: Normal) -> Expression:
+        parts = [_NULL] if normal.null else []
+        parts += [_TRUE if one else _FALSE for one in normal.booleans]
+        parts += [number_text(shape) for shape in normal.numbers]
+        parts += [quoted(content(shape, "written")) for shape in normal.strings]
+        return either(parts)
+
+    def _object(self, shape: Objects) -> Definition:
+        named = self._members.named(shape)
+        names = frozenset(one.key for one in named)
+        kept = self._allowed(shape, named)
+        places = {one.key: place for place, one in enumerate(kept)}
+        members = tuple(
+            Member(
+                self.lexeme(quoted(spelled(one.key, "written"))),
+                self.term(one.term),
+                one.required,
+                frozenset(places[needed] for key, needed in shape.needs if key == one.key),
+            )
+            for one in kept
+        )
+        counted = shape.least > sum(one.required for one in kept)
+        others = []
+        for cell in self._members.classes(shape, names):
+            if cell.within and not is_possible(cell.content):
+                continue
+            needed = [term for keys, term in shape.exists if self._members.inside(cell.within, keys, names)]
+            if not self._emptiness.possible(cell.term):
+                continue
+            key = self.lexeme(quoted(cell.content))
+            others.append(Others(key, self.term(cell.term), distinct=counted))
+            for term in needed:
+                both_terms = self._normalizer.terms.all_of((cell.term, term))
+                if both_terms == cell.term:
+                    others[-1] = Others(key, self.term(cell.term), 1, distinct=counted)
+                elif self._emptiness.possible(both_terms):
+                    others.append(Others(key, self.term(both_terms), 1, distinct=counted))
+        return Object(
+            self._opening_object,
+            self._colon,
+            self._comma,
+            self._closing_object,
+            members,
+            tuple(others),
+            shape.least,
+            shape.most,
+            self._ordered,
+        )
+
+    def _allowed(self, shape: Objects, named: list[Named]) -> list[Named]:
+        """The named members that may occur: neither impossible themselves nor in need of one that is."""
+        kept = {one.key: one for one in named if one.term != FALSE and self._emptiness.possible(one.term)}
+        changed = bool(shape.needs)
+        while changed:
+            lost = {key for key, needed in shape.needs if key in kept and needed not in kept}
+            for key in lost:
+                del kept[key]
+            changed = bool(lost)
+        return list(kept.values())
+
+    def _array(self, shape: Arrays) -> Definition:
+        made = self._elements.places(shape)
+        prefix = tuple(tuple(Place(self.term(term), kind) for term, kind in places) for places in made.prefix)
+        rest = tuple(Place(self.term(term), kind) for term, kind in made.rest)
+        kinds = tuple(Kind(one.least, one.most) for one in made.kinds)
+        return Array(
+            self._opening_array,
+            self._comma,
+            self._closing_array,
+            prefix,
+            rest,
+            kinds,
+            shape.least,
+            made.most,
+            shape.unique and made.most != 1,
+        )
+
+
+def is_nothing(expression: Expression) -> bool:
+    """Whether it is written as the empty language."""
+    return expression == either(())
+
+
+__all__ = ["ANY_STRING_TEXT", "Builder", "both", "complement", "element", "is_nothing", "words"]

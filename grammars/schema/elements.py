@@ -1,0 +1,141 @@
+"""The elements of an array: what fills each place, and which of them count for `contains`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ...errors import GrammarError
+from .algebra import element
+from .emptiness import Emptiness
+from .shapes import Arrays, Contains, Normal
+from .terms import FALSE, TRUE, Term, Terms
+
+Way = tuple[Term, int | None]
+
+
+class Places(NamedTuple):
+    """For each place the ways to fill it: a term, and the kind (of `kinds`) that it counts as."""
+
+    prefix: list[list[Way]]
+    rest: list[Way]
+    kinds: tuple[Contains, ...]
+    most: int | None
+
+
+class Elements:
+    """Takes shapes of arrays apart."""
+
+    def __init__(self, terms: Terms, emptiness: Emptiness) -> None:
+        self.terms = terms
+        self._emptiness = emptiness
+
+    def variants(self, shape: Arrays) -> list[Arrays]:
+        """The shape as shapes in which no element counts for two `contains` at once."""
+        count = len(shape.contains)
+        if count < 2 or self._are_disjoint(shape):
+            return [shape]
+        if count > 4 or any(one.most is not None or one.least > 1 or one.start for one in shape.contains):
+            raise GrammarError("several contains whose elements may be the same, with counts, are not supported")
+        found = []
+        for groups in _partitions(list(shape.contains)):
+            contains = tuple(Contains(self.terms.all_of(one.term for one in group)) for group in groups)
+            variant = shape._replace(contains=contains)
+            if self._emptiness.arrays(variant):
+                found.append(variant)
+        return found
+
+    def _are_disjoint(self, shape: Arrays) -> bool:
+        both, possible = self.terms.all_of, self._emptiness.possible
+        contains = shape.contains
+        return not any(
+            possible(both((left.term, right.term)))
+            for place, left in enumerate(contains)
+            for right in contains[place + 1 :]
+        )
+
+    def places(self, shape: Arrays) -> Places:
+        """The places of a shape; `most` is lowered where a place that nothing fills, or `unique`, ends the array."""
+        starts = [one.start for one in shape.contains]
+        length = max([len(shape.prefix), *starts])
+        prefix: list[list[Way]] = []
+        most = shape.most
+        for place in range(length):
+            if most is not None and place >= most:
+                break
+            ways = self._ways(shape, place)
+            if not ways:
+                most = place
+                break
+            prefix.append(ways)
+        rest: list[Way] = []
+        if most is None or most > length:
+            rest = self._ways(shape, length)
+            if not rest:
+                most = length
+        if shape.unique:
+            most = self._limit(shape, most)
+        return Places(prefix, rest, shape.contains, most)
+
+    def _ways(self, shape: Arrays, place: int) -> list[Way]:
+        term = element(shape, place)
+        ways: list[Way] = []
+        uncounted = [term]
+        for kind, one in enumerate(shape.contains):
+            if place < one.start:
+                continue
+            ways.append((self.terms.all_of((term, one.term)), kind))
+            if one.most is not None or len(shape.contains) == 1:
+                uncounted.append(self._opposite(one))
+        ways.append((self.terms.all_of(uncounted), None))
+        return [way for way in ways if way[0] != FALSE and self._emptiness.possible(way[0])]
+
+    def _opposite(self, one: Contains) -> Term:
+        """What does not count; where only a least number is asked for, not counting what could count is right too."""
+        opposite = self.terms.negation(one.term)
+        if one.most is None:
+            try:
+                self._emptiness.possible(opposite)
+            except GrammarError:
+                return TRUE
+        return opposite
+
+    def _limit(self, shape: Arrays, most: int | None) -> int | None:
+        """How long an array of different elements can be; GrammarError when equal elements could not be told."""
+        if most is not None and most < 2:
+            return most
+        total: int | None = 0
+        for place in range(len(shape.prefix) + 1):
+            if most is not None and place >= most:
+                break
+            normal = self._emptiness.normal(element(shape, place))
+            if normal.arrays or normal.objects:
+                raise GrammarError("uniqueItems of arrays or objects cannot be enforced token by token")
+            size = _size(normal)
+            last = place == len(shape.prefix)
+            if total is not None:
+                total = None if size is None and last else total + (size if last and size is not None else 1)
+        if total is None:
+            return most
+        return total if most is None else min(most, total)
+
+
+def _size(normal: Normal) -> int | None:
+    """How many values there are, where that is plain to see."""
+    total = normal.null + len(normal.booleans)
+    for shape in (*normal.numbers, *normal.strings):
+        if shape.values is None:
+            return None
+        total += len(shape.values)
+    return total
+
+
+def _partitions(items: list[Contains]) -> list[list[list[Contains]]]:
+    """All ways to put items into groups."""
+    if not items:
+        return [[]]
+    found = []
+    for groups in _partitions(items[1:]):
+        found.append([[items[0]], *groups])
+        for place, group in enumerate(groups):
+            found.append([*groups[:place], [items[0], *group], *groups[place + 1 :]])
+    return found

@@ -1,0 +1,173 @@
+"""Whether anything satisfies a term or a shape: never "no" when something does, and "yes" when it cannot be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from typing import Any
+
+from .algebra import Algebra, element
+from .keys import KeySets
+from .members import Members
+from .numbers import number_text
+from .shapes import Arrays, Keys, Normal, Numbers, Objects, Strings
+from .strings import content, is_possible
+from .terms import FALSE, TRUE, Node, Term, Terms
+
+_DEEPEST = 60
+_SURE = frozenset(("string", "number", "integer", "boolean", "null"))
+_DOUBTFUL = frozenset(
+    "$ref $dynamicRef $recursiveRef allOf anyOf oneOf not if const enum pattern format minimum maximum "
+    "exclusiveMinimum exclusiveMaximum multipleOf maxLength maxItems maxProperties minItems minProperties required "
+    "contains dependencies dependentSchemas unevaluatedProperties unevaluatedItems".split()
+)
+
+
+class Emptiness:
+    """Answers once for each term. `busy` holds the terms whose normal form is being made: nothing is known of them."""
+
+    def __init__(
+        self, terms: Terms, normal: Callable[[Term], Normal], algebra: Algebra, busy: Container[Term]
+    ) -> None:
+        self.terms = terms
+        self.members = Members(terms, KeySets(normal))
+        self.normal = normal
+        self._algebra = algebra
+        self._busy = busy
+        self._known: dict[Term, bool] = {TRUE: True, FALSE: False}
+        self._asked: set[Term] = set()
+        self._guessed = 0  # how often an answer was not worked out but assumed
+
+    def possible(self, term: Term) -> bool:
+        """Whether something satisfies the term."""
+        known = self._known.get(term)
+        if known is not None:
+            return known
+        meaning = self.terms.meanings[term]
+        if isinstance(meaning, Node) and surely_possible(meaning.raw):
+            self._known[term] = True
+            return True
+        if term in self._asked:
+            self._guessed += 1  # a value that must contain itself never ends: this way leads to none
+            return False
+        if term in self._busy or len(self._asked) > _DEEPEST:
+            self._guessed += 1
+            return True
+        before = self._guessed
+        self._asked.add(term)
+        try:
+            answer = not self.normal_is_empty(self.normal(term))
+        finally:
+            self._asked.discard(term)
+        if self._guessed == before or not self._asked:
+            self._known[term] = answer
+        return answer
+
+    def normal_is_empty(self, normal: Normal) -> bool:
+        """Whether no shape has a value."""
+        return not (
+            normal.null
+            or normal.booleans
+            or any(self.numbers(shape) for shape in normal.numbers)
+            or any(self.strings(shape) for shape in normal.strings)
+            or any(self.arrays(shape) for shape in normal.arrays)
+            or any(self.objects(shape) for shape in normal.objects)
+        )
+
+    def numbers(self, shape: Numbers) -> bool:
+        """Whether there is such a number."""
+        if shape.values is not None:
+            return bool(shape.values)
+        if not shape.integer and not shape.steps and not shape.not_steps and (shape.low is None or shape.high is None):
+            return True
+        return is_possible(number_text(shape))
+
+    def strings(self, shape: Strings) -> bool:
+        """Whether there is such a string."""
+        if not shape.inside and not shape.outside and not shape.without:
+            return shape.values is None or bool(shape.values)
+        return is_possible(content(shape, "written"))
+
+    def arrays(self, shape: Arrays) -> bool:
+        """Whether there is such an array."""
+        if shape.most is not None and shape.least > shape.most:
+            return False
+        needed = max([shape.least, *(one.start + one.least for one in shape.contains if one.least)])
+        for place in range(min(needed, len(shape.prefix) + 1)):
+            if not self.possible(element(shape, place)):
+                return False
+        if shape.most is not None and needed > shape.most:
+            return False
+        for one in shape.contains:
+            if one.least and not self._can_contain(shape, one.term, one.start):
+                return False
+            if one.most is not None and one.most < shape.least:
+                return self._can_avoid(shape, one.term, one.start, one.most)
+        return True
+
+    def _can_contain(self, shape: Arrays, term: Term, start: int) -> bool:
+        for place in range(start, max(start, len(shape.prefix)) + 1):
+            if place and not self.possible(element(shape, place - 1)):
+                return False
+            if shape.most is not None and place >= shape.most:
+                return False
+            if self.possible(self.terms.all_of((element(shape, place), term))):
+                return True
+        return False
+
+    def _can_avoid(self, shape: Arrays, term: Term, start: int, most: int) -> bool:
+        """Whether enough elements can be such that they do not count."""
+        opposite = self.terms.negation(term)
+        counted = 0
+        for place in range(start, min(shape.least, len(shape.prefix))):
+            counted += not self.possible(self.terms.all_of((element(shape, place), opposite)))
+        rest = shape.least - max(len(shape.prefix), start)
+        if rest > 0 and not self.possible(self.terms.all_of((shape.rest, opposite))):
+            counted += rest
+        return counted <= most
+
+    def objects(self, shape: Objects) -> bool:
+        """Whether there is such an object."""
+        if not shape.required and not shape.least and not shape.exists:
+            return True
+        return any(self._object(one) for one in self.members.variants(shape))
+
+    def _object(self, shape: Objects) -> bool:
+        required, count = set(shape.required), 0
+        changed = bool(shape.needs)
+        while changed:
+            more = {needed for key, needed in shape.needs if key in required} - required
+            required |= more
+            changed = bool(more)
+        named = self.members.named(shape)
+        for key, term, _ in named:
+            possible = self.possible(term) if key in required or shape.least else True
+            if key in required and not possible:
+                return False
+            count += possible
+        if shape.most is not None and max(shape.least, len(required)) > shape.most:
+            return False
+        if count >= shape.least and not shape.exists:
+            return True
+        return self._others(shape, frozenset(key for key, _, _ in named))
+
+    def _others(self, shape: Objects, names: frozenset[str]) -> bool:
+        classes = self.members.classes(shape, names)
+        for keys, term in shape.exists:
+            if not any(
+                self.members.inside(one.within, keys, names) is not False
+                and self.possible(self.terms.all_of((one.term, term)))
+                for one in classes
+            ):
+                return False
+        return any(is_possible(one.content) and self.possible(one.term) for one in classes)
+
+
+def surely_possible(raw: dict[str, Any]) -> bool:
+    """Whether a look at the keywords is enough to know that something satisfies them."""
+    if not raw.keys().isdisjoint(_DOUBTFUL):
+        return False
+    given = raw.get("type")
+    return given is None or given in ("array", "object") or (isinstance(given, str) and given in _SURE)
+
+
+__all__ = ["Emptiness", "Keys", "surely_possible"]

@@ -1,0 +1,128 @@
+"""The members of an object: which keys are named, and into which classes the others fall."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ...errors import GrammarTooLarge
+from ..expression import Expression, both, complement
+from .keys import KeySets
+from .shapes import ALL_KEYS, Keys, Objects
+from .strings import is_possible, words
+from .terms import FALSE, TRUE, Term, Terms
+
+_MOST_CLASSES = 64
+
+
+class Named(NamedTuple):
+    """A member that the schema names."""
+
+    key: str
+    term: Term
+    required: bool
+
+
+class Class(NamedTuple):
+    """Keys that are not named and the term that their values satisfy. `within`: which sets they are in, and not in."""
+
+    content: Expression
+    term: Term
+    within: tuple[tuple[Keys, bool], ...]
+
+
+class Members:
+    """Takes shapes of objects apart."""
+
+    def __init__(self, terms: Terms, keys: KeySets) -> None:
+        self.terms = terms
+        self.keys = keys
+
+    def named(self, shape: Objects) -> list[Named]:
+        """Every key that the shape speaks of by name, as the schema orders them, with all that its value satisfies."""
+        terms = dict(shape.named)
+        for key in (*shape.required, *(key for pair in shape.needs for key in pair)):
+            terms.setdefault(key, TRUE)
+        required = set(shape.required)
+        found = []
+        for key, term in terms.items():
+            for keys, also in shape.classes:
+                if self.keys.has(keys, key):
+                    term = self.terms.all_of((term, also))
+            found.append(Named(key, term, key in required))
+        return found
+
+    def classes(self, shape: Objects, names: frozenset[str]) -> list[Class]:
+        """The classes of all other keys, leaving out those that are empty or that may not occur."""
+        cells: list[tuple[tuple[tuple[Keys, bool], ...], Term]] = [((), TRUE)]
+        ordered = sorted(shape.classes, key=lambda one: one[0].inverted)
+        for keys, term in ordered:
+            cells = [cell for old in cells for cell in self._split(old, keys, term, names)]
+            if len(cells) > _MOST_CLASSES:
+                raise GrammarTooLarge(f"patternProperties that overlap in more than {_MOST_CLASSES} ways")
+        for keys, _ in shape.exists:
+            cells = [cell for old in cells for cell in self._split(old, keys, TRUE, names)]
+        return [Class(self._content(within, names), term, within) for within, term in cells if term != FALSE]
+
+    def _split(
+        self, cell: tuple[tuple[tuple[Keys, bool], ...], Term], keys: Keys, term: Term, names: frozenset[str]
+    ) -> Iterator[tuple[tuple[tuple[Keys, bool], ...], Term]]:
+        """The part of the class that is in `keys`, whose values satisfy `term` too, and the part that is not."""
+        within, before = cell
+        inside = self.inside(within, keys, names)
+        for choice, after in ((True, self.terms.all_of((before, term))), (False, before)):
+            if inside is None:
+                parted = (*within, (keys, choice))
+                if is_possible(self._content(parted, names)):
+                    yield parted, after
+            elif inside is choice:
+                yield within, after
+
+    def inside(self, within: tuple[tuple[Keys, bool], ...], keys: Keys, names: frozenset[str]) -> bool | None:
+        """Whether a class lies in a set of keys (False: outside it); None when that is not plain to see."""
+        if keys.inverted:
+            found = self.inside(within, keys._replace(inverted=False), names)
+            return None if found is None else not found
+        for other, chosen in within:
+            if other == keys:
+                return chosen
+        answers: list[bool | None] = [] if keys.names <= names else [None]
+        answers += [self._atom(within, Keys(patterns=(pattern,))) for pattern in keys.patterns]
+        answers += [self._atom(within, Keys(terms=(term,))) for term in keys.terms]
+        answers += [self.inside(within, part, names) for part in keys.parts]
+        if True in answers:
+            return True
+        return None if None in answers else False
+
+    @staticmethod
+    def _atom(within: tuple[tuple[Keys, bool], ...], keys: Keys) -> bool | None:
+        return next((chosen for other, chosen in within if other == keys), None)
+
+    def _content(self, within: tuple[tuple[Keys, bool], ...], names: frozenset[str]) -> Expression:
+        inside = [self.keys.expression(keys, "written") for keys, chosen in within if chosen]
+        outside = [complement(self.keys.expression(keys, "json")) for keys, chosen in within if not chosen]
+        if names:
+            outside.append(complement(words(tuple(sorted(names)), "json")))
+        return both((inside or [self.keys.expression(ALL_KEYS, "json")]) + outside)
+
+    def variants(self, shape: Objects) -> list[Objects]:
+        """The shape without the obligations that a named member can meet: one shape for each way to meet them."""
+        found = [shape]
+        for keys, term in shape.exists:
+            names = [key for key, _, _ in self.named(shape) if self.keys.has(keys, key)]
+            names += [key for key in sorted(keys.names) if key not in names] if not keys.inverted else []
+            split = []
+            for one in found:
+                kept = one._replace(exists=tuple(pair for pair in one.exists if pair != (keys, term)))
+                split += [self._with(kept, name, term) for name in names]
+                if keys.inverted or keys.patterns or keys.terms or keys.parts:
+                    split.append(one)
+            found = split
+            if len(found) > _MOST_CLASSES:
+                raise GrammarTooLarge("an obligation that can be met in too many ways")
+        return found
+
+    def _with(self, shape: Objects, key: str, term: Term) -> Objects:
+        named = dict(shape.named)
+        named[key] = self.terms.all_of((named.get(key, TRUE), term))
+        return shape._replace(named=tuple(named.items()), required=tuple(dict.fromkeys((*shape.required, key))))

@@ -1,0 +1,113 @@
+"""Sets of strings as expressions over the contents of a JSON string: patterns, formats, lengths, constants.
+
+Two spellings. "written" is what a value is written with: printable ASCII raw, everything else raw or escaped. "json" is
+every spelling that JSON allows; what is excluded is excluded in all of them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ...errors import GrammarError, GrammarTooLarge
+from ..expression import ANYTHING, Expression, both, complement, concat, literal, repeat
+from ..machine.lexemes import shared_lexemes
+from ..machine.nodes import NOTHING as NO_STATE
+from ..patterns import Encoding, lower, parse, searched, universe
+from ..patterns import words as words_of
+from ..patterns.characters import ANY_CHARACTER, one
+from ..patterns.encoding import characters
+from .formats import format_expression
+from .shapes import Atom, Strings
+
+QUOTE = literal(b'"')
+
+
+def quoted(content: Expression) -> Expression:
+    """A JSON string with that content."""
+    return concat([QUOTE, content, QUOTE])
+
+
+ANY_STRING_TEXT = quoted(universe("json"))
+
+
+@lru_cache(8192)
+def spelled(text: str, encoding: Encoding) -> Expression:
+    """This text and no other; lone surrogates cannot be written."""
+    if encoding == "written" and text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return literal(text.encode())
+    return concat(characters(one(ord(character)), encoding) for character in text)
+
+
+@lru_cache(2048)
+def matching(pattern: str, encoding: Encoding) -> Expression:
+    """The texts in which `pattern` is found, in the dialect of JSON Schema. GrammarError for what is not regular."""
+    return lower(searched(_parsed(pattern)), encoding)
+
+
+@lru_cache(2048)
+def _parsed(pattern: str):  # type: ignore[no-untyped-def]
+    try:
+        return parse(pattern, "ecma")
+    except GrammarTooLarge:
+        raise
+    except GrammarError:
+        return parse(pattern, "python")
+
+
+def atom_content(atom: Atom, encoding: Encoding) -> Expression:
+    """The texts of a pattern or a format."""
+    return matching(atom.text, encoding) if atom.kind == "pattern" else format_expression(atom.text, encoding)
+
+
+@lru_cache(4096)
+def content(shape: Strings, encoding: Encoding) -> Expression:
+    """The contents of strings of this shape. With `encoding` "written", free text still comes in every spelling."""
+    outside = [complement(atom_content(atom, "json")) for atom in shape.outside]
+    if shape.without:
+        outside.append(complement(words(tuple(sorted(shape.without)), "json")))
+    if shape.values is not None:
+        found = [words(shape.values, encoding)]
+        found += [atom_content(atom, encoding) for atom in shape.inside]
+        return both(found + outside)
+    found = [atom_content(atom, encoding) for atom in shape.inside]
+    if shape.least or shape.most is not None or not found:
+        found.append(repeat(characters(ANY_CHARACTER, "json"), shape.least, shape.most))
+    return both(found + outside)
+
+
+@lru_cache(512)
+def words(texts: tuple[str, ...], encoding: Encoding) -> Expression:
+    """Any of these texts, as a tree by what they begin with."""
+    return words_of(texts, encoding)
+
+
+def is_possible(expression: Expression) -> bool:
+    """Whether it has any string. GrammarTooLarge when that takes too long to find out."""
+    lexemes = shared_lexemes()
+    with lexemes.lock:
+        return lexemes.add(expression) != NO_STATE
+
+
+def accepts(expression: Expression, data: bytes) -> bool:
+    """Whether `data` is in the language."""
+    lexemes = shared_lexemes()
+    with lexemes.lock:
+        state = lexemes.add(expression)
+        for byte in data:
+            state = lexemes.step(state, byte)
+        return bool(lexemes.nullable[state])
+
+
+def contains_text(expression: Expression, text: str) -> bool:
+    """Whether `text`, as JSON writes it, is in a language of contents in the spelling "json" or "written"."""
+    if expression == ANYTHING:
+        return True
+    return accepts(expression, as_written(text))
+
+
+def as_written(text: str) -> bytes:
+    """One JSON spelling of the text's content."""
+    import json
+
+    written = json.dumps(text, ensure_ascii=False)[1:-1]
+    return written.encode("utf-8", "surrogatepass")
