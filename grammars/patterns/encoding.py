@@ -12,12 +12,11 @@ from typing import Literal
 from ..expression import NOTHING, Expression, bytes_in, concat, either, literal, repeat
 from .characters import ANY_CHARACTER, CharacterSet, Range, character_set, of
 
-Encoding = Literal["utf8", "json", "written"]  # "written": JSON as people write it, see `_written`
+Encoding = Literal["utf8", "json", "written"]  # "written": JSON without needless escapes
 
 _SURROGATES = character_set([(0xD800, 0xDFFF)])  # halves of characters: no text that can be written has them
 _RAW_IN_JSON = ~(character_set([(0, 31)]) | of('"\\'))
 _NEVER_ESCAPED = character_set([(32, 126)]) & _RAW_IN_JSON  # in the encoding "written"
-_PRINTABLE_ASCII = character_set([(32, 126)])
 _SHORT_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 _UNICODE_ESCAPE = literal(b"\\u")
 
@@ -26,8 +25,6 @@ _UNICODE_ESCAPE = literal(b"\\u")
 def characters(allowed: CharacterSet, encoding: Encoding) -> Expression:
     """One character out of the set; lone surrogates among them count for nothing."""
     allowed = allowed - _SURROGATES
-    if encoding == "written":
-        return _written(allowed)
     if encoding == "utf8":
         return _utf8(allowed)
     return _json(allowed, allowed if encoding == "json" else allowed - _NEVER_ESCAPED)
@@ -87,23 +84,6 @@ def _json(allowed: CharacterSet, escaped: CharacterSet) -> Expression:
             concat([literal(b"\\"), bytes_in(ord(escape) for escape in short)]),
             concat([_UNICODE_ESCAPE, _hexadecimal(escaped.within(0, 0xFFFF), 4)]),
             *_surrogate_pairs(escaped.within(0x10000, 0x10FFFF)),
-        ]
-    )
-
-
-def _written(allowed: CharacterSet) -> Expression:
-    """In JSON, but printable ASCII only raw, or by a backslash where it must be: `a`, never its escape.
-
-    What is fixed then stays fixed: a schema's constant has one spelling, not one for each choice of escapes.
-    """
-    short = [escape for raw, escape in _SHORT_ESCAPES.items() if raw != "/" and ord(raw) in allowed]
-    rest = allowed - _PRINTABLE_ASCII
-    return either(
-        [
-            _utf8(allowed & _RAW_IN_JSON),
-            concat([literal(b"\\"), bytes_in(ord(escape) for escape in short)]),
-            concat([_UNICODE_ESCAPE, _hexadecimal(rest.within(0, 0xFFFF), 4)]),
-            *_surrogate_pairs(rest.within(0x10000, 0x10FFFF)),
         ]
     )
 

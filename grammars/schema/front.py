@@ -1,0 +1,40 @@
+"""JSON schemas and free JSON as grammars."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import GrammarError
+from ..grammar import Grammar
+from .compile import Order, Whitespace, schema_program
+
+
+def json_schema(
+    schema: Mapping[str, Any] | bool | str,
+    *,
+    whitespace: Whitespace = "fixed",
+    order: Order = "schema",
+    separators: tuple[str, str] | None = None,
+) -> Grammar:
+    """JSON texts that satisfy a schema: an object, a boolean, or the JSON text of one; see `schema_program`.
+
+    `whitespace`: "fixed" (`, ` and `: `, as json.dumps writes), "compact" (none), "flexible" (one space, or a line
+    break with indentation) or "free" (at most 32 blanks wherever JSON allows them); `separators` as in json.dumps
+    instead. `order`: "schema" (properties in the order of the schema, others after them) or "any".
+    """
+    if separators is not None:
+        separators = (str(separators[0]), str(separators[1]))
+    program = schema_program(schema, whitespace=whitespace, order=order, separators=separators)
+    try:
+        source = schema if isinstance(schema, str) else json.dumps(schema)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise GrammarError(f"a schema that is not JSON: {error}") from None
+    return Grammar(program, "json_schema", source, {"whitespace": whitespace, "order": order, "separators": separators})
+
+
+def json_value(*, whitespace: Whitespace = "fixed", separators: tuple[str, str] | None = None) -> Grammar:
+    """Any JSON text; options as for `json_schema`."""
+    program = schema_program(True, whitespace=whitespace, separators=separators)
+    return Grammar(program, "json_value", "", {"whitespace": whitespace, "separators": separators})
