@@ -13,15 +13,13 @@ from functools import lru_cache
 
 
 class _Hashed:
-    """Keeps its hash, for trees are hashed over and over as parts of others, and may be deep."""
+    """Keeps its hash, equal in every process: trees are hashed over and over as parts of others, and may be deep."""
 
     __slots__ = ("_hash",)
     _hash: int
 
-    def __post_init__(self) -> None:
-        values = (getattr(self, name) for name in type(self).__slots__)
-        numbers = tuple(-1 if value is None else hash(value) for value in values)  # the same in every process
-        object.__setattr__(self, "_hash", hash(numbers))
+    def _keep_hash(self, value: int) -> None:
+        object.__setattr__(self, "_hash", value)
 
     def __hash__(self) -> int:
         return self._hash
@@ -34,6 +32,9 @@ class ByteSet(_Hashed):
     bits: int
     __hash__ = _Hashed.__hash__
 
+    def __post_init__(self) -> None:
+        self._keep_hash(hash(self.bits))
+
 
 @dataclass(frozen=True, slots=True)
 class Concat(_Hashed):
@@ -41,6 +42,9 @@ class Concat(_Hashed):
 
     parts: tuple[Expression, ...]
     __hash__ = _Hashed.__hash__
+
+    def __post_init__(self) -> None:
+        self._keep_hash(hash(self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,9 @@ class Either(_Hashed):
     parts: frozenset[Expression]
     __hash__ = _Hashed.__hash__
 
+    def __post_init__(self) -> None:
+        self._keep_hash(hash((1, self.parts)))
+
 
 @dataclass(frozen=True, slots=True)
 class Both(_Hashed):
@@ -58,6 +65,9 @@ class Both(_Hashed):
     parts: frozenset[Expression]
     __hash__ = _Hashed.__hash__
 
+    def __post_init__(self) -> None:
+        self._keep_hash(hash((2, self.parts)))
+
 
 @dataclass(frozen=True, slots=True)
 class Not(_Hashed):
@@ -65,6 +75,9 @@ class Not(_Hashed):
 
     inner: Expression
     __hash__ = _Hashed.__hash__
+
+    def __post_init__(self) -> None:
+        self._keep_hash(hash((3, self.inner)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,9 @@ class Repeat(_Hashed):
     most: int | None
     __hash__ = _Hashed.__hash__
 
+    def __post_init__(self) -> None:
+        self._keep_hash(hash((self.inner, self.least, -1 if self.most is None else self.most)))
+
 
 Expression = ByteSet | Concat | Either | Both | Not | Repeat
 
@@ -83,6 +99,9 @@ NOTHING: Expression = ByteSet(0)
 EMPTY: Expression = Concat(())
 ANY_BYTE: Expression = ByteSet((1 << 256) - 1)
 ANYTHING: Expression = Repeat(ANY_BYTE, 0, None)
+
+
+_BYTES = tuple(ByteSet(1 << byte) for byte in range(256))
 
 
 def bytes_in(values: Iterable[int]) -> Expression:
@@ -101,7 +120,7 @@ def byte_range(first: int, last: int) -> Expression:
 @lru_cache(4096)
 def literal(text: bytes) -> Expression:
     """Exactly these bytes."""
-    return concat(ByteSet(1 << byte) for byte in text)
+    return concat([_BYTES[byte] for byte in text])
 
 
 def concat(parts: Iterable[Expression]) -> Expression:
