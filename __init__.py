@@ -6,21 +6,87 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .lang.api import assistant as assistant
+    from .lang.api import assistant_begin as assistant_begin
+    from .lang.api import assistant_end as assistant_end
+    from .lang.api import function as function
+    from .lang.api import gen as gen
+    from .lang.api import gen_int as gen_int
+    from .lang.api import gen_string as gen_string
+    from .lang.api import image as image
+    from .lang.api import select as select
+    from .lang.api import separate_reasoning as separate_reasoning
+    from .lang.api import stats as stats
+    from .lang.api import system as system
+    from .lang.api import system_begin as system_begin
+    from .lang.api import system_end as system_end
+    from .lang.api import user as user
+    from .lang.api import user_begin as user_begin
+    from .lang.api import user_end as user_end
+    from .lang.api import video as video
+    from .lang.backends.engine import Runtime as Runtime
+    from .lang.backends.mock import Mock as Mock
+    from .lang.backends.mock import NullBackend as NullBackend
+    from .lang.backends.replay import Replay as Replay
+    from .lang.choices import greedy_token_selection as greedy_token_selection
+    from .lang.choices import token_length_normalized as token_length_normalized
+    from .lang.choices import unconditional_likelihood_normalized as unconditional_likelihood_normalized
+    from .lang.defaults import flush_cache as flush_cache
+    from .lang.defaults import get_server_info as get_server_info
+    from .lang.defaults import set_default_backend as set_default_backend
+    from .lang.global_config import global_config as global_config
+    from .lang.options import ExecutionOptions as ExecutionOptions
+    from .lang.program import SglFunction as SglFunction
+    from .lang.state import ProgramState as ProgramState
+    from .lang.state import ProgramStateGroup as ProgramStateGroup
+    from .lang.tools import describe_tools as describe_tools
     from .runtime.engine import Engine as Engine
+    from .runtime.options import EngineOptions as ServerArgs
 
 __version__ = "0.1.0"
 
-# The face is lazy (PEP 562): importing `ramify` costs nothing until a name is used.
-_HOMES = {"Engine": ".runtime.engine"}
+# The face is lazy (PEP 562): importing `ramify` costs nothing until a name is used. name: (module, name there)
+_HOMES = {
+    **{
+        name: (".lang.api", name)
+        for name in (
+            "assistant assistant_begin assistant_end function gen gen_int gen_string image select separate_reasoning "
+            "stats system system_begin system_end user user_begin user_end video"
+        ).split()
+    },
+    **{
+        name: (".lang.choices", name)
+        for name in "greedy_token_selection token_length_normalized unconditional_likelihood_normalized".split()
+    },
+    **{name: (".lang.defaults", name) for name in "flush_cache get_server_info set_default_backend".split()},
+    **{name: (".lang.state", name) for name in "ProgramState ProgramStateGroup".split()},
+    **{name: (".lang.tools", name) for name in "describe_tools use_tools".split()},
+    "SglFunction": (".lang.program", "SglFunction"),
+    "ExecutionOptions": (".lang.options", "ExecutionOptions"),
+    "global_config": (".lang.global_config", "global_config"),
+    "Engine": (".runtime.engine", "Engine"),
+    "ServerArgs": (".runtime.options", "EngineOptions"),
+    "Runtime": (".lang.backends.engine", "Runtime"),
+    "RuntimeEndpoint": (".lang.backends.runtime_endpoint", "RuntimeEndpoint"),
+    "OpenAI": (".lang.backends.openai", "OpenAI"),
+    "Anthropic": (".lang.backends.anthropic", "Anthropic"),
+    "LiteLLM": (".lang.backends.litellm", "LiteLLM"),
+    "VertexAI": (".lang.backends.vertexai", "VertexAI"),
+    "Mock": (".lang.backends.mock", "Mock"),
+    "NullBackend": (".lang.backends.mock", "NullBackend"),
+    "Replay": (".lang.backends.replay", "Replay"),
+}
 
-__all__ = ["Engine", "__version__"]
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  # the names are texts
 
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'ramify' has no attribute {name!r}")
-    return getattr(importlib.import_module(home, __name__), name)
+    found = getattr(importlib.import_module(home[0], __name__), home[1])
+    globals()[name] = found  # next time, no lookup
+    return found
 
 
 def __dir__() -> list[str]:

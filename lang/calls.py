@@ -15,7 +15,7 @@ class Arrival:
     of calls that end at once does not grow the Python stack. `list.pop` is the atomic step.
     """
 
-    __slots__ = ("_claims", "_sides", "cancel", "streamed")
+    __slots__ = ("__weakref__", "_claims", "_sides", "cancel", "streamed")
 
     def __init__(self) -> None:
         self._claims = [None]

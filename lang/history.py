@@ -13,7 +13,7 @@ from .variables import Variable
 class Entry:
     """A node of a stream and what became of it. Times are time.monotonic(); None: not yet."""
 
-    __slots__ = ("ended", "error", "meta", "node", "place", "started", "text", "variable")
+    __slots__ = ("__weakref__", "ended", "error", "meta", "node", "place", "started", "text", "variable")
 
     def __init__(self, node: Node, place: Place | None, variable: Variable | None) -> None:
         self.node = node

@@ -42,14 +42,15 @@ class Stream(ABC):
     """
 
     __slots__ = (
-        "abandoned", "busy", "call", "chunks", "context", "error", "gens_waiting", "history", "idle_wakes", "lock",
+        "abandoned", "attached", "busy", "call", "chunks", "context", "error", "gens_waiting", "history", "idle_wakes", "lock",
         "messages", "operations", "prefix", "queue", "released", "role", "role_at", "role_parts", "scopes", "sealed",
         "stream", "submitted_role", "text_wakes", "value_error", "variables",
     )  # fmt: skip
 
     def __init__(self, context: RunContext, stream: BackendStream | None, history: StreamHistory) -> None:
         self.context = context
-        self.stream = stream  # None: its parent has not come to the fork yet
+        self.stream = stream
+        self.attached = stream is not None  # False: its parent has not come to the fork yet
         self.history = history
         self.lock = threading.Lock()
         self.queue: deque[Item] = deque()
@@ -86,13 +87,13 @@ class Stream(ABC):
 
     def sync(self) -> None:
         """Wait until everything that was appended has run, or failed."""
-        if self.busy or self.queue:
+        if self.working:
             wait(self.on_idle)
 
     def on_idle(self, wake: Wake) -> None:
         """Wake when nothing is left to run: at once, if so."""
         with self.lock:
-            if self.busy or self.queue:
+            if self.working:
                 self.idle_wakes.append(wake)
                 return
         wake()
@@ -106,9 +107,19 @@ class Stream(ABC):
         wake()
 
     @property
+    def working(self) -> bool:
+        """Whether something runs, or waits to run."""
+        return self.busy or bool(self.queue) or not self.attached
+
+    @property
+    def needed(self) -> bool:
+        """Whether anybody may still read it, or a fork of it."""
+        return not self.abandoned or self.forks_wait()
+
+    @property
     def finished(self) -> bool:
         """Whether no more text can come: nothing is left to run, and nothing more will be appended."""
-        if self.busy or self.queue:
+        if self.working:
             return False
         return self.sealed is not None or not self.context.streaming or self.error is not None
 
@@ -125,7 +136,7 @@ class Stream(ABC):
         """Nothing more can be appended; what the backend holds for it goes when the queue has run."""
         with self.lock:
             self.sealed = self.sealed or why
-            idle = not self.busy and not self.queue
+            idle = not self.working
         if idle:
             self.release()
             self.tell_text()
@@ -136,18 +147,24 @@ class Stream(ABC):
             return
         with self.lock:
             self.sealed = self.sealed or why
-            if not self.context.options.cancel_unread and self.context.stopped is None:
-                idle = not self.busy and not self.queue
-                needed = True
-            else:
-                self.abandoned = True
-                needed = self.forks_wait()
-                idle = not self.busy
+            self.abandoned = self.context.options.cancel_unread or self.context.stopped is not None
+            needed = not self.abandoned or self.forks_wait()
+            idle = not self.working
         if not needed:
             self.cancel()
         if idle:
             self.release()
             self.tell_text()
+
+    def break_off(self, error: Exception) -> None:
+        """The body raised: nothing more comes, and reading says why."""
+        with self.lock:
+            self.error = self.error or error
+            self.sealed = self.sealed or "its program raised an error"
+            idle = not self.working
+        if idle:
+            self.release()
+        self.tell_text()
 
     def cancel(self) -> None:
         """Cancel the call in flight, if any; its callback goes on with the queue."""
@@ -158,9 +175,14 @@ class Stream(ABC):
 
     def forks_wait(self) -> bool:
         """Whether somebody still reads a fork that starts further on."""
-        return any(
-            isinstance(item, ForkPoint) and any(not child.abandoned for child in item.children) for item in self.queue
-        )
+        stack: list[Stream] = [self]
+        while stack:
+            for item in list(stack.pop().queue):
+                if isinstance(item, ForkPoint):
+                    if any(not child.abandoned for child in item.children):
+                        return True
+                    stack.extend(item.children)
+        return False
 
     def release(self) -> None:
         """Tell the backend that nobody comes back."""
@@ -209,9 +231,7 @@ class Stream(ABC):
                 call.second()
         if call.ended:
             in_flight.discard(call)
-        elif call.cancel is not None and (
-            self.context.stopped is not None or (self.abandoned and not self.forks_wait())
-        ):
+        elif call.cancel is not None and (self.context.stopped is not None or not self.needed):
             call.cancel()
         return call.second()
 

@@ -1,0 +1,243 @@
+"""Many runs of a program at once in one thread: each body is a greenlet, which waits while the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import copy_context
+from typing import Any
+
+from greenlet import GreenletExit, getcurrent
+from tqdm import tqdm
+
+from ..errors import BatchFailed, InvalidRequest, ProgramError
+from .run_context import RunContext
+from .running import Body, begin, run_async, run_here
+from .state import ProgramState
+from .waiting import Subscribe, Waiter, Wake, wait
+
+Row = tuple[Sequence[Any], Mapping[str, Any]]
+NewContext = Callable[[], RunContext]
+
+
+def threads(given: str | int, most: int) -> int:
+    """How many programs may be under way at once. Raises InvalidRequest."""
+    if given == "auto":
+        return most
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise InvalidRequest(f'num_threads={given!r:.40} is not allowed: it must be "auto" or a whole number from 1')
+    return given
+
+
+def run_rows(
+    body: Body, new_context: NewContext, rows: Sequence[Row], limit: int, progress_bar: bool, in_order: bool
+) -> Iterator[ProgramState]:
+    """States of all rows, in order or as they finish; at most `limit` are under way. `row` and `raised` are set."""
+    start = _run_in_loop if body.is_async else _run_in_greenlets
+    with tqdm(total=len(rows), disable=not progress_bar, desc=body.name, unit="row") as bar:
+        finished = start(body, new_context, rows, limit, bar.update)
+        yield from _ordered(finished) if in_order else finished
+
+
+def raising(states: Iterator[ProgramState], name: str) -> Iterator[ProgramState]:
+    """The states; after the last, raises BatchFailed if bodies raised."""
+    failed = []
+    count = 0
+    for state in states:
+        count += 1
+        if state.raised is not None:
+            failed.append(state)
+        yield state
+    if failed:
+        raise _batch_failed(failed, failed, count, name)
+
+
+def checked(states: list[ProgramState], name: str) -> list[ProgramState]:
+    """The states; raises BatchFailed, which holds them all, if bodies raised."""
+    failed = [state for state in states if state.raised is not None]
+    if failed:
+        raise _batch_failed(failed, states, len(states), name)
+    return states
+
+
+def _batch_failed(failed: list[ProgramState], held: list[ProgramState], count: int, name: str) -> BatchFailed:
+    first = failed[0]
+    error = BatchFailed(
+        f"{len(failed)} of {count} rows of program {name!r} raised; the first, row {first.row}: "
+        f"{type(first.raised).__name__}: {first.raised}. The others have run: their states are in this error's "
+        '`generations`; errors="return" leaves each error in its own state',
+        held,
+    )
+    error.__cause__ = first.raised
+    return error
+
+
+def _ordered(finished: Iterator[ProgramState]) -> Iterator[ProgramState]:
+    early: dict[int, ProgramState] = {}
+    wanted = 0
+    for state in finished:
+        early[state.row] = state
+        while wanted in early:
+            yield early.pop(wanted)
+            wanted += 1
+
+
+class _Ready:
+    """Rows that can go on, told from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: deque[_RowWaiter] = deque()
+        self._wake: Wake | None = None
+
+    def put(self, row: _RowWaiter) -> None:
+        with self._lock:
+            self._rows.append(row)
+            wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+    def get(self) -> _RowWaiter:
+        """The next; waits for it, as a thread or, inside another batch, as a greenlet."""
+        while True:
+            with self._lock:
+                if self._rows:
+                    return self._rows.popleft()
+            wait(self._subscribe)
+
+    def _subscribe(self, wake: Wake) -> None:
+        with self._lock:
+            if not self._rows:
+                self._wake = wake
+                return
+        wake()
+
+
+class _RowWaiter(Waiter):
+    """One row's body. It waits by going back to the loop over all rows."""
+
+    state: ProgramState | None = None
+    row: int
+    ready: _Ready
+    over: bool = False
+
+    def wait(self, subscribe: Subscribe) -> None:
+        if self.over:
+            raise GreenletExit
+        subscribe(lambda: self.ready.put(self))
+        assert self.parent is not None, "it waits below the loop over rows"
+        self.parent.switch()
+
+
+def _run_in_greenlets(
+    body: Body, new_context: NewContext, rows: Sequence[Row], limit: int, tick: Callable[[], object]
+) -> Iterator[ProgramState]:
+    ready = _Ready()
+    living: set[_RowWaiter] = set()
+    started = 0
+    thread = threading.get_ident()
+    try:
+        while living or started < len(rows):
+            if started < len(rows) and len(living) < limit:
+                row = _row(body, new_context(), rows[started], started, ready)
+                living.add(row)
+                started += 1
+            else:
+                row = ready.get()
+            if threading.get_ident() != thread:
+                raise ProgramError("the iterator of a batch must be used in the thread that began it")
+            row.parent = getcurrent()
+            row.switch()
+            if row.dead:
+                living.discard(row)
+                tick()
+                assert row.state is not None, "a row leaves a state"
+                yield row.state
+    finally:
+        for row in living:
+            _end(row)
+
+
+def _row(body: Body, context: RunContext, row: Row, index: int, ready: _Ready) -> _RowWaiter:
+    def main() -> None:
+        made.state = _run_row(body, context, row, index)
+
+    made = _RowWaiter(main)
+    made.gr_context = copy_context()
+    made.row, made.ready = index, ready
+    return made
+
+
+def _run_row(body: Body, context: RunContext, row: Row, index: int) -> ProgramState:
+    """Run one row to its end. What its body raises is kept in the state."""
+    state = begin(context)
+    state.row = index
+    try:
+        run_here(body, state, *row)
+        state.sync()
+    except Exception as error:
+        state.raised = error
+        state.stream_executor.break_off(error)
+    return state
+
+
+def _end(row: _RowWaiter) -> None:
+    """The batch is over before this row is."""
+    row.over = True
+    row.parent = getcurrent()
+    row.throw(GreenletExit)
+
+
+def _run_in_loop(
+    body: Body, new_context: NewContext, rows: Sequence[Row], limit: int, tick: Callable[[], object]
+) -> Iterator[ProgramState]:
+    """Async programs: all in one event loop, which runs in a thread so that this one may iterate."""
+    finished: queue.SimpleQueue[ProgramState | BaseException | None] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    async def one(index: int) -> None:
+        state = begin(new_context())
+        state.row = index
+        try:
+            await run_async(body, state, *rows[index])
+        except Exception as error:
+            state.raised = error
+            state.stream_executor.break_off(error)
+        finished.put(state)
+
+    async def main() -> None:
+        tasks: set[asyncio.Task[None]] = set()
+        for index in range(len(rows)):
+            while len(tasks) >= limit:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.is_set():
+                break
+            task = asyncio.create_task(one(index))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        while tasks:
+            await asyncio.wait(tasks, timeout=0.1)
+            if stopped.is_set():
+                for task in tasks:
+                    task.cancel()
+
+    def run() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            finished.put(error)
+        finished.put(None)
+
+    thread = threading.Thread(target=run, name=f"ramify batch {body.name}", daemon=True)
+    thread.start()
+    try:
+        while (state := finished.get()) is not None:
+            if isinstance(state, BaseException):
+                raise state
+            tick()
+            yield state
+    finally:
+        stopped.set()

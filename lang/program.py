@@ -1,0 +1,276 @@
+"""A program: a Python function over a state, and the ways to run it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ..errors import InvalidRequest, ProgramError
+from .batch import checked, raising, run_rows, threads
+from .checking import sampling_of
+from .defaults import resolve
+from .expressions import Piece
+from .options import DEFAULT, ExecutionOptions
+from .run_context import RunContext
+from .running import begin, in_program, run_async, run_here, run_streaming, too_deep
+from .sampling import Sampling
+from .state import ProgramState
+
+OURS = (
+    "seed",
+    "repetition_penalty",
+    "logit_bias",
+    "timeout",
+    "retries",
+)  # beyond SGLang's, unless the program has them
+
+
+class ProgramCall(Piece):
+    """`f(x)` inside another program, to be appended: `s += f(x)` runs f on s."""
+
+    __slots__ = ("arguments", "keywords", "program")
+
+    def __init__(self, program: SglFunction, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+        self.program = program
+        self.arguments = arguments
+        self.keywords = keywords
+
+    def append_to(self, state: ProgramState) -> None:
+        """Run it on the state."""
+        self.program(state, *self.arguments, **self.keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        raise ProgramError(
+            f"{self.program.name}(...) inside another program is a piece to append, and has no {name!r}: write "
+            f"`s += {self.program.name}(...)`, or {self.program.name}.run(...) to run it by itself"
+        )
+
+
+class SglFunction:
+    """What `@function` makes of a Python function. Call its `run`, or call it inside another program."""
+
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        num_api_spec_tokens: int | None = None,
+        bind_arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not callable(func):
+            raise InvalidRequest(f"function({func!r:.60}): it takes a Python function")
+        parameters = list(inspect.signature(func).parameters.values())
+        if not parameters or parameters[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
+            raise ProgramError(
+                f"program {getattr(func, '__name__', func)!r}: its first argument must be the state: "
+                f"def {getattr(func, '__name__', 'f')}(s, ...)"
+            )
+        if num_api_spec_tokens is not None:
+            if isinstance(num_api_spec_tokens, bool) or not isinstance(num_api_spec_tokens, int):
+                raise InvalidRequest(f"num_api_spec_tokens={num_api_spec_tokens!r} must be a whole number")
+            if not 1 <= num_api_spec_tokens <= 1_000_000:
+                raise InvalidRequest(f"num_api_spec_tokens={num_api_spec_tokens} must be from 1 to 1,000,000")
+        self.func = func
+        self.num_api_spec_tokens = num_api_spec_tokens
+        self.bind_arguments: dict[str, Any] = dict(bind_arguments or {})
+        self.pin_prefix_rid: str | None = None
+        self.is_async = inspect.iscoroutinefunction(func)
+        self.arg_names = [parameter.name for parameter in parameters[1:]]
+        self.arg_defaults = [parameter.default for parameter in parameters if parameter.default is not parameter.empty]
+        self.name: str = getattr(func, "__name__", type(func).__name__)
+        self.__name__ = self.name
+        self.__doc__ = func.__doc__
+        self.__wrapped__ = func
+        self.__module__ = getattr(func, "__module__", __name__)
+
+    def bind(self, **kwargs: Any) -> SglFunction:
+        """The same program with these arguments given."""
+        unknown = [name for name in kwargs if name not in self.arg_names]
+        if unknown and not self._takes_any:
+            raise InvalidRequest(
+                f"program {self.name!r} has no argument {unknown[0]!r}; it has {', '.join(self.arg_names) or 'none'}"
+            )
+        made = SglFunction(self.func, self.num_api_spec_tokens, {**self.bind_arguments, **kwargs})
+        made.pin_prefix_rid = self.pin_prefix_rid
+        return made
+
+    def run(
+        self,
+        *args: Any,
+        max_new_tokens: int = 128,
+        n: int = 1,
+        stop: str | Sequence[str] | None = None,
+        stop_token_ids: Sequence[int] | None = None,
+        stop_regex: str | Sequence[str] | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = -1,
+        min_p: float = 0.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        ignore_eos: bool = False,
+        return_logprob: bool | None = None,
+        logprob_start_len: int | None = None,
+        top_logprobs_num: int | None = None,
+        return_text_in_logprobs: bool | None = None,
+        stream: bool = False,
+        backend: Any = None,
+        use_thread: bool = True,
+        **kwargs: Any,
+    ) -> ProgramState:
+        """Run it. Returns when its Python body has; reading a value waits for it.
+
+        The sampling settings hold for gens that say nothing else. Beyond SGLang's: seed, repetition_penalty, logit_bias,
+        timeout (seconds for one call), retries, and options=ExecutionOptions(...); where the program has an argument of
+        that name, it is the program's. stream=True returns at once, and the body goes on in a thread.
+        use_thread=False: each append waits for its end. An exception in the body propagates; a backend's error is kept
+        in `error()` and raised where its value is read. `async def` programs inside an event loop: `await run_async(...)`.
+        """
+        given = {name: value for name, value in locals().items() if name in RUN_DEFAULTS}
+        context = self.context(given, kwargs, backend)
+        context.step_by_step = not use_thread
+        context.streaming = stream
+        if stream:
+            keywords = self.keywords(kwargs)
+            self.check_arguments(args, keywords)
+            return run_streaming(self, begin(context), args, keywords)
+        return run_here(self, begin(context), args, self.keywords(kwargs) if self.bind_arguments else kwargs)
+
+    async def run_async(self, *args: Any, backend: Any = None, **kwargs: Any) -> ProgramState:
+        """`await program.run_async(...)`: the same as run, for programs of both kinds; the event loop goes on.
+
+        Returns when the body has and all that it appended has run.
+        """
+        given = {name: kwargs.pop(name, default) for name, default in RUN_DEFAULTS.items()}
+        context = self.context(given, kwargs, backend)
+        return await run_async(self, begin(context), args, self.keywords(kwargs))
+
+    def run_batch(
+        self,
+        batch_kwargs: Iterable[Any],
+        *,
+        max_new_tokens: int = 128,
+        n: int = 1,
+        stop: str | Sequence[str] | None = None,
+        stop_token_ids: Sequence[int] | None = None,
+        stop_regex: str | Sequence[str] | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = -1,
+        min_p: float = 0.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        ignore_eos: bool = False,
+        return_logprob: bool | None = None,
+        logprob_start_len: int | None = None,
+        top_logprobs_num: int | None = None,
+        return_text_in_logprobs: bool | None = None,
+        backend: Any = None,
+        num_threads: str | int = "auto",
+        progress_bar: bool = False,
+        generator_style: bool = False,
+        in_order: bool = True,
+        errors: str = "raise",
+        **ours: Any,
+    ) -> Any:
+        """Run it on every row: dicts of arguments, or tuples by position. A list of states in order; `row` is its index.
+
+        num_threads: how many programs are under way at once (none of them is a thread). generator_style: an iterator
+        instead of a list; with in_order=False, states come as they finish. A row whose body raises does not stop the
+        others: errors="raise" raises BatchFailed after the last one (its `generations` are the states),
+        errors="return" leaves it in the state's `error()`.
+        """
+        given = {name: value for name, value in locals().items() if name in RUN_DEFAULTS}
+        if errors not in ("raise", "return"):
+            raise InvalidRequest(f'errors={errors!r:.40} is not allowed: it must be "raise" or "return"')
+        rows = self._rows(batch_kwargs)
+        defaults, options = self._settings(given, ours)
+        if ours:
+            raise InvalidRequest(
+                f"run_batch has no argument {next(iter(ours))!r}; a program's arguments are in its rows"
+            )
+        limit = threads(num_threads, options.programs_at_once)
+        if not rows:
+            return iter(()) if generator_style else []
+        used = resolve(backend)
+
+        def new_context() -> RunContext:
+            return RunContext(self.name, used, defaults, options, speculate=self.num_api_spec_tokens)
+
+        states = run_rows(self, new_context, rows, limit, progress_bar, in_order or not generator_style)
+        if generator_style:
+            return states if errors == "return" else raising(states, self.name)
+        made = list(states)
+        return made if errors == "return" else checked(made, self.name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """On a state, `f(s, ...)`: run the body on it, and return what it returns (the state, where that is None).
+
+        Inside another program without a state: a piece to append. Elsewhere: the same as `run`.
+        """
+        if args and isinstance(args[0], ProgramState):
+            try:
+                result = self.func(args[0], *args[1:], **(self.keywords(kwargs) if self.bind_arguments else kwargs))
+            except RecursionError:
+                raise too_deep(self.name) from None
+            return args[0] if result is None else result
+        if in_program():
+            return ProgramCall(self, args, kwargs)
+        return self.run(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<program {self.name}({', '.join(['s', *self.arg_names])})>"
+
+    # -- arguments ------------------------------------------------------------------------------------------------
+
+    def keywords(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The bound arguments and these."""
+        return {**self.bind_arguments, **kwargs}
+
+    def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any], what: str = "") -> None:
+        """Raises InvalidRequest when the body cannot be called so."""
+        try:
+            inspect.signature(self.func).bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise InvalidRequest(
+                f"program {self.name!r}{what}: {error}; its arguments are {', '.join(self.arg_names) or 'none'}"
+            ) from None
+
+    def context(self, given: Mapping[str, Any], kwargs: dict[str, Any], backend: Any) -> RunContext:
+        """A new run's context. Takes our own settings out of kwargs."""
+        defaults, options = self._settings(given, kwargs)
+        return RunContext(self.name, resolve(backend), defaults, options, speculate=self.num_api_spec_tokens)
+
+    def _settings(self, given: Mapping[str, Any], kwargs: dict[str, Any]) -> tuple[Sampling, ExecutionOptions]:
+        ours = {name: kwargs.pop(name) for name in OURS if name in kwargs and name not in self.arg_names}
+        options = DEFAULT
+        if "options" in kwargs and "options" not in self.arg_names:
+            options = kwargs.pop("options") or DEFAULT
+            if not isinstance(options, ExecutionOptions):
+                raise InvalidRequest(f"options={options!r:.60} must be ExecutionOptions(...)")
+        if given == RUN_DEFAULTS and not ours:
+            return _PLAIN, options
+        return sampling_of(f"program {self.name!r}", False, {**given, **ours}), options
+
+    def _rows(self, batch: Iterable[Any]) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """Every row as positional and keyword arguments, checked before anything runs."""
+        if isinstance(batch, str | bytes | Mapping) or not isinstance(batch, Iterable):
+            raise InvalidRequest(f"run_batch takes a list of rows, dicts or tuples of arguments, not {batch!r:.60}")
+        rows = []
+        for index, row in enumerate(batch):
+            if isinstance(row, Mapping):
+                args, kwargs = (), self.keywords(row)
+            elif isinstance(row, tuple | list):
+                args, kwargs = tuple(row), dict(self.bind_arguments)
+            else:
+                raise InvalidRequest(f"run_batch: row {index} is {row!r:.60}, not a dict or a tuple of arguments")
+            self.check_arguments(args, kwargs, f", row {index}")
+            rows.append((args, kwargs))
+        return rows
+
+
+RUN_DEFAULTS: dict[str, Any] = {
+    name: parameter.default
+    for name, parameter in inspect.signature(SglFunction.run).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY and name not in ("stream", "backend", "use_thread")
+}
+_PLAIN = sampling_of("run", False, RUN_DEFAULTS)
