@@ -18,9 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..runtime.text.chat import chat_parts
-from ..runtime.text.template_sandbox import BoundedTemplate
-from ..runtime.text.tokenizer import Tokenizer
 
 Part = str | int  # text, or the id of a control token
 Message = Mapping[str, Any]
@@ -45,7 +42,7 @@ class TurnMarks:
 class ChatFormat:
     """One model's format. Safe from many threads; what was found about a sequence of roles is remembered.
 
-    Make it by `of_tokenizer`, `of_template` or `plain_format`.
+    Made by chat_templates.py, or `plain_format`.
     """
 
     def __init__(self, render: Render, *, plain: bool = False) -> None:
@@ -134,28 +131,6 @@ class ChatFormat:
         except InvalidRequest:
             return False
         return _stand_in(1) not in "".join(part for part in parts if isinstance(part, str))
-
-
-def of_tokenizer(tokenizer: Tokenizer) -> ChatFormat:
-    """The format of a model's tokenizer: its own template, or the plain one where it has none."""
-    if tokenizer.chat_template is None:
-        return plain_format()
-    return ChatFormat(lambda messages, answer: chat_parts(tokenizer, messages, answer))
-
-
-def of_template(source: str, *, bos: str = "", eos: str = "", name: str = "chat template") -> ChatFormat:
-    """The format of a template alone, for backends that send text: control tokens are written as text.
-
-    Raises BrokenModelFile for what is no template.
-    """
-    template = BoundedTemplate(source, name)
-
-    def render(messages: Sequence[Message], answer: bool) -> list[Part]:
-        given = {"messages": list(messages), "tools": None, "bos_token": bos, "eos_token": eos}
-        size = sum(len(str(message["content"])) for message in messages)
-        return [template.render({**given, "add_generation_prompt": answer}, characters=size)]
-
-    return ChatFormat(render)
 
 
 def plain_format() -> ChatFormat:

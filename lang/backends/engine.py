@@ -15,7 +15,8 @@ from ...runtime.results import Generation, Usage
 from ...runtime.scoring import Scoring
 from ...runtime.stream import Stream
 from ...runtime.text.tokenizer import Tokenizer
-from ..chat import ChatFormat, of_tokenizer
+from ..chat import ChatFormat
+from ..chat_templates import of_tokenizer
 from .base import (
     Backend,
     BackendStream,

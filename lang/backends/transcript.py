@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ...errors import InvalidRequest
+from ..chat import THOUGHT, ChatFormat, Part, TurnMarks, plain_format, plain_marks
 from ..nodes import Media
+
+_PLAIN = plain_format()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +82,41 @@ class Transcript:
     def has_roles(self) -> bool:
         return any(isinstance(piece, Mark) for piece in self.pieces())
 
-    def text(self, mark: Callable[[Mark], str] | None = None) -> str:
-        """Everything as one text; `mark` writes where roles start and end (default: SYSTEM:, USER:, ASSISTANT:)."""
-        write = mark or plain_mark
-        return "".join(_written(self.pieces(), write))
+    def text(self, chat: ChatFormat = _PLAIN) -> str:
+        """Everything as one text, with roles in this format, ready to be continued. Media is left out."""
+        written: list[str] = []
+        roles: list[str] = []
+        marks: TurnMarks | None = None  # of the turn that is open, until its opening is written
+        closing: tuple[Part, ...] = ()
+        whole = False
+        for piece in self.pieces():
+            if isinstance(piece, Mark) and piece.starts:
+                roles.append(piece.role)
+                marks = chat.marks(roles)
+                closing, whole = marks.closing, whole or marks.rewrites
+            elif isinstance(piece, Mark):
+                written += _texts(marks.opening if marks is not None else ())
+                written += _texts(closing)
+                marks = None
+            elif isinstance(piece, Said):
+                if marks is not None:
+                    written += _texts(marks.answer if piece.generated else marks.opening)
+                    marks = None
+                written.append(piece.text)
+                whole = whole or (chat.drops_thoughts and THOUGHT in piece.text)
+        written += _texts(marks.answer if marks is not None else ())
+        return self._anew(chat, written) if whole else "".join(written)
+
+    def _anew(self, chat: ChatFormat, written: list[str]) -> str:
+        """The whole conversation as the template writes it, where turns change how those before are written."""
+        with contextlib.suppress(InvalidRequest):
+            return "".join(_texts(chat.whole(self.messages(), open_turn=self.role is not None)))
+        return "".join(written)
 
     def messages(self) -> list[dict[str, Any]]:
-        """As a list of OpenAI-style messages, the one being spoken included; text outside of any role is a user's.
+        """As OpenAI-style messages, the one being spoken included; text outside of any role is a user's.
 
-        Content is text, or a list of `Said` texts and `Media` under "parts" where there is any media.
+        A content is text, or a list of texts and Media where there is any media.
         """
         found: list[dict[str, Any]] = []
         role: str | None = None
@@ -93,30 +124,23 @@ class Transcript:
             if isinstance(piece, Mark):
                 role = piece.role if piece.starts else None
                 if piece.starts:
-                    found.append({"role": role, "content": ""})
+                    found.append({"role": role, "content": []})
                 continue
-            if not found or (role is None and found[-1].get("role") != "user"):
-                found.append({"role": role or "user", "content": ""})
-            if isinstance(piece, Media):
-                parts = found[-1].setdefault("parts", [found[-1]["content"]] if found[-1]["content"] else [])
-                parts.append(piece)
-            else:
-                found[-1]["content"] += piece.text
-                if "parts" in found[-1]:
-                    found[-1]["parts"].append(piece.text)
+            if role is None and not (found and found[-1].get("outside")):
+                found.append({"role": "user", "content": [], "outside": True})
+            found[-1]["content"].append(piece if isinstance(piece, Media) else piece.text)
+        for message in found:
+            message.pop("outside", None)
+            if not any(isinstance(part, Media) for part in message["content"]):
+                message["content"] = "".join(message["content"])
         return found
 
 
 def plain_mark(mark: Mark) -> str:
     """How roles look where a model has no format of its own."""
-    if not mark.starts:
-        return "\n"
-    return "ASSISTANT:" if mark.role == "assistant" else f"{mark.role.upper()}: "
+    marks = plain_marks(mark.role)
+    return "".join(_texts(marks.answer if mark.starts else marks.closing))
 
 
-def _written(pieces: list[Piece], mark: Callable[[Mark], str]) -> Iterator[str]:
-    for piece in pieces:
-        if isinstance(piece, Said):
-            yield piece.text
-        elif isinstance(piece, Mark):
-            yield mark(piece)
+def _texts(parts: Iterable[Part]) -> list[str]:
+    return [part for part in parts if isinstance(part, str)]
