@@ -1,0 +1,102 @@
+"""The GPU kernels' twins in plain torch, name for name: what each of them is tested against."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from .ops import Gate
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, residual: torch.Tensor | None = None) -> torch.Tensor:
+    """See kernels/triton/rows.py."""
+    if residual is not None:
+        residual += x
+        x = residual
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight).to(x.dtype)
+
+
+def gated(x: torch.Tensor, gate: Gate) -> torch.Tensor:
+    """See kernels/triton/rows.py."""
+    opened, up = x.chunk(2, dim=-1)
+    return (F.silu(opened) if gate == "silu" else F.gelu(opened, approximate="tanh")) * up
+
+
+def take_rows(table: torch.Tensor, index: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+    """See kernels/triton/rows.py."""
+    rows = table.index_select(0, index.long())
+    return rows if scale == 1.0 else rows * torch.tensor(scale, dtype=rows.dtype, device=rows.device)
+
+
+def apply_masks(logits: torch.Tensor, masks: torch.Tensor, mask_of: torch.Tensor) -> None:
+    """See kernels/triton/sampling.py."""
+    allowed = unpacked(masks, logits.shape[1])
+    for row, mask in enumerate(mask_of.tolist()):
+        if mask >= 0:
+            logits[row].masked_fill_(~allowed[mask], float("-inf"))
+
+
+def unpacked(masks: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """[M, words] int32 -> [M, vocabulary] bool."""
+    bits = (masks[:, :, None] >> torch.arange(32, device=masks.device)) & 1
+    return bits.flatten(1)[:, :vocabulary].bool()
+
+
+def truncated(
+    logits: torch.Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
+) -> torch.Tensor:
+    """The probabilities that one row of (masked) logits [V] is drawn from, by sorting: top-k, top-p, min-p."""
+    if temperature == 0.0:
+        return F.one_hot(logits.argmax(), len(logits)).float()
+    weights = (logits.double() / temperature).softmax(-1)
+    order = weights.argsort(descending=True, stable=True)
+    kept = torch.ones(len(weights), dtype=torch.bool, device=logits.device)
+    if 0 < top_k < len(weights):
+        kept &= logits >= logits[order[top_k - 1]]
+    if top_p < 1.0:
+        ranked = (weights * kept)[order]
+        enough = (ranked.cumsum(0) >= top_p * ranked.sum()).float().argmax()  # the first that makes it enough
+        kept &= logits >= logits[order[enough]]
+    if min_p > 0.0:
+        kept &= weights >= min_p * weights.max()
+    return weights * kept / (weights * kept).sum()
+
+
+def int4_matmul(
+    x: torch.Tensor, packed: torch.Tensor, scales: torch.Tensor, minima: torch.Tensor, *, splits: int = 1
+) -> torch.Tensor:
+    """See kernels/triton/quantized_matmul.py; `splits` changes nothing here."""
+    n, k = len(packed), x.shape[1]
+    bytes_of = packed.view(n, k // 32, 16)
+    nibbles = torch.cat((bytes_of & 15, bytes_of >> 4), dim=-1).float()  # [N, K / 32, 32]
+    weight = (nibbles * scales.float()[..., None] + minima.float()[..., None]).view(n, k)
+    return (x.float() @ weight.T).to(x.dtype)
+
+
+def int8_matmul(x: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor, *, splits: int = 1) -> torch.Tensor:
+    """See kernels/triton/quantized_matmul.py; `splits` changes nothing here."""
+    return ((x.float() @ weight.float().T) * scales).to(x.dtype)
+
+
+def w8a8_matmul(
+    x: torch.Tensor, x_scales: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """See kernels/triton/quantized_matmul.py."""
+    product = x.double() @ weight.double().T  # exact: int32 sums fit
+    return (product.float() * scales * x_scales[:, None]).to(dtype)
+
+
+def copy_pages(cache: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> None:
+    """See kernels/triton/pages.py."""
+    cache[:, :, target.long()] = cache[:, :, source.long()]
+
+
+def gather_pages(cache: torch.Tensor, pages: torch.Tensor) -> torch.Tensor:
+    """See kernels/triton/pages.py."""
+    return cache[:, :, pages.long()].contiguous()
+
+
+def scatter_pages(cache: torch.Tensor, pages: torch.Tensor, buffer: torch.Tensor) -> None:
+    """See kernels/triton/pages.py."""
+    cache[:, :, pages.long()] = buffer
