@@ -11,6 +11,7 @@ own rest once for it alone, and each reader's partial results are merged by log-
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +63,8 @@ class CascadePlan:
         if device.type == "cuda":
             packed = packed.pin_memory().to(device, non_blocking=True)
         parts = torch.split(packed, [len(getattr(self, name)) for name in TENSORS])
-        return replace(self, **dict(zip(TENSORS, parts, strict=True)))
+        named: dict[str, Any] = dict(zip(TENSORS, parts, strict=True))
+        return replace(self, **named)
 
 
 def cascade_plan(
