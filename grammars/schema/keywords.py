@@ -66,7 +66,7 @@ class Keywords:
             numbers = self._numbers(raw, pointer, draft, found.numbers[0].integer)
             found = found._replace(numbers=() if numbers is None else (numbers,))
         if found.strings and not words.isdisjoint(_OF_STRINGS):
-            strings = self._strings(raw, pointer, draft)
+            strings = self._strings(raw, pointer)
             found = found._replace(strings=() if strings is None else (strings,))
         if found.arrays and not words.isdisjoint(_OF_ARRAYS):
             arrays = self._arrays(raw, pointer, resource, draft)
@@ -121,7 +121,7 @@ class Keywords:
             steps = (step,)
         return settled_numbers(Numbers(integer, False, low, high, steps))
 
-    def _strings(self, raw: dict[str, Any], pointer: str, draft: int) -> Strings | None:
+    def _strings(self, raw: dict[str, Any], pointer: str) -> Strings | None:
         atoms = []
         if "pattern" in raw:
             if not isinstance(raw["pattern"], str):
@@ -131,7 +131,7 @@ class Keywords:
         name = raw.get("format")
         if name is not None and not isinstance(name, str):
             raise GrammarError("format is a string", f"{pointer}/format")
-        if name is not None and known_format(name, draft):
+        if name is not None and known_format(name):
             atoms.append(Atom("format", name))
         least, most = _count(raw, "minLength", pointer) or 0, _count(raw, "maxLength", pointer)
         return settled_strings(Strings(inside=tuple(atoms), least=least, most=most))
