@@ -41,26 +41,39 @@ if TYPE_CHECKING:
     from .lang.state import ProgramStateGroup as ProgramStateGroup
     from .lang.tools import describe_tools as describe_tools
     from .runtime.engine import Engine as Engine
-    from .runtime.options import EngineOptions as ServerArgs
 
 __version__ = "0.1.0"
 
 # The face is lazy (PEP 562): importing `ramify` costs nothing until a name is used. name: (module, name there)
 _HOMES = {
-    **{
-        name: (".lang.api", name)
-        for name in (
-            "assistant assistant_begin assistant_end function gen gen_int gen_string image select separate_reasoning "
-            "stats system system_begin system_end user user_begin user_end video"
-        ).split()
-    },
-    **{
-        name: (".lang.choices", name)
-        for name in "greedy_token_selection token_length_normalized unconditional_likelihood_normalized".split()
-    },
-    **{name: (".lang.defaults", name) for name in "flush_cache get_server_info set_default_backend".split()},
-    **{name: (".lang.state", name) for name in "ProgramState ProgramStateGroup".split()},
-    **{name: (".lang.tools", name) for name in "describe_tools use_tools".split()},
+    "assistant": (".lang.api", "assistant"),
+    "assistant_begin": (".lang.api", "assistant_begin"),
+    "assistant_end": (".lang.api", "assistant_end"),
+    "function": (".lang.api", "function"),
+    "gen": (".lang.api", "gen"),
+    "gen_int": (".lang.api", "gen_int"),
+    "gen_string": (".lang.api", "gen_string"),
+    "image": (".lang.api", "image"),
+    "select": (".lang.api", "select"),
+    "separate_reasoning": (".lang.api", "separate_reasoning"),
+    "stats": (".lang.api", "stats"),
+    "system": (".lang.api", "system"),
+    "system_begin": (".lang.api", "system_begin"),
+    "system_end": (".lang.api", "system_end"),
+    "user": (".lang.api", "user"),
+    "user_begin": (".lang.api", "user_begin"),
+    "user_end": (".lang.api", "user_end"),
+    "video": (".lang.api", "video"),
+    "greedy_token_selection": (".lang.choices", "greedy_token_selection"),
+    "token_length_normalized": (".lang.choices", "token_length_normalized"),
+    "unconditional_likelihood_normalized": (".lang.choices", "unconditional_likelihood_normalized"),
+    "flush_cache": (".lang.defaults", "flush_cache"),
+    "get_server_info": (".lang.defaults", "get_server_info"),
+    "set_default_backend": (".lang.defaults", "set_default_backend"),
+    "ProgramState": (".lang.state", "ProgramState"),
+    "ProgramStateGroup": (".lang.state", "ProgramStateGroup"),
+    "describe_tools": (".lang.tools", "describe_tools"),
+    "use_tools": (".lang.tools", "use_tools"),
     "SglFunction": (".lang.program", "SglFunction"),
     "ExecutionOptions": (".lang.options", "ExecutionOptions"),
     "global_config": (".lang.global_config", "global_config"),
@@ -77,7 +90,7 @@ _HOMES = {
     "Replay": (".lang.backends.replay", "Replay"),
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  # the names are texts
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -317,7 +317,7 @@ def _only_one(caller: str, given: Mapping[str, Any]) -> None:
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
         raise InvalidRequest(
-            f"{caller}: {' and '.join(names)} are given together, but a text can obey only one; use the one that says it all"
+            f"{caller}: {' and '.join(names)} are given together, but a text can obey only one of them"
         )
 
 

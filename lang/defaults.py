@@ -80,10 +80,9 @@ def _embedded_backend() -> Backend:
     global _embedded
     with _lock:
         if _embedded is None:
-            print(
+            sys.stderr.write(
                 "ramify: no backend is set, so programs run on the small embedded model, in this process; "
-                "ramify.set_default_backend(...) chooses another",
-                file=sys.stderr,
+                "ramify.set_default_backend(...) chooses another\n"
             )
             engine = importlib.import_module("..runtime.engine", __package__).Engine()
             _embedded = _of_engine(engine)

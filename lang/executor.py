@@ -171,25 +171,26 @@ class StreamExecutor(Stream):
         declared: dict[str, Variable] = {}
         entries = []
         gens = 0
+        node: Any
         for node in nodes:
             kind = type(node)
             at = node.place or place
             variable = None
             if kind is Gen or kind is Select:
                 gens += 1
-                if node.name is not None:  # type: ignore[union-attr]
-                    variable = declared[node.name] = self._declare(node)  # type: ignore[union-attr]
-                if kind is Gen and node.reasoning is not None and variable is not None:  # type: ignore[union-attr]
+                if node.name is not None:
+                    variable = declared[node.name] = self._declare(node)
+                if kind is Gen and node.reasoning is not None and variable is not None:
                     thoughts = f"{variable.name}_reasoning_content"
                     declared[thoughts] = Variable(thoughts)
             elif kind is RoleStart or kind is RoleEnd:
                 role = self._next_role(node, role, at)
             elif kind is ScopeStart:
-                variable = declared[node.name] = Variable(node.name)  # type: ignore[union-attr]
+                variable = declared[node.name] = Variable(node.name)
             elif kind is SetVariable:
-                variable = declared[node.name] = Variable.holding(node.name, node.value)  # type: ignore[union-attr]
+                variable = declared[node.name] = Variable.holding(node.name, node.value)
             elif kind is VariableText:
-                variable = declared.get(node.name) or self.read(node.name, at)  # type: ignore[union-attr]
+                variable = declared.get(node.name) or self.read(node.name, at)
             entries.append(Entry(node, at, variable))
         self.submitted_role = role
         self.gens_waiting += gens

@@ -57,10 +57,12 @@ class Piece:
     __slots__ = ()
 
     def __add__(self, other: Any) -> Expression:
-        return Expression((self,)) + other
+        added = piece(other)
+        return NotImplemented if added is None else Expression((self, added))
 
     def __radd__(self, other: Any) -> Expression:
-        return other + Expression((self,)) if not isinstance(other, str) else Expression((Text(other), self))
+        added = piece(other)
+        return NotImplemented if added is None else Expression((added, self))
 
 
 def piece(value: Any) -> Any:

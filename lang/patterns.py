@@ -18,7 +18,7 @@ NAMES = {int: "int", float: "float", bool: "bool", str: "str", "string": "str", 
 
 
 def dtype_of(dtype: Any, place: Place, also_regex: bool = False) -> str:
-    """int, float, bool or str. Raises InvalidRequest for others; warns when a regex is given too, which it overrules."""
+    """int, float, bool or str. Raises InvalidRequest for others; warns of a regex that it overrules."""
     try:
         found = dtype if dtype in PATTERNS else NAMES.get(dtype)
     except TypeError:

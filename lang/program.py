@@ -119,11 +119,11 @@ class SglFunction:
     ) -> ProgramState:
         """Run it. Returns when its Python body has; reading a value waits for it.
 
-        The sampling settings hold for gens that say nothing else. Beyond SGLang's: seed, repetition_penalty, logit_bias,
-        timeout (seconds for one call), retries, and options=ExecutionOptions(...); where the program has an argument of
-        that name, it is the program's. stream=True returns at once, and the body goes on in a thread.
+        The sampling settings hold for gens that say nothing else. Beyond SGLang's: seed, repetition_penalty,
+        logit_bias, timeout (seconds for one call), retries, and options=ExecutionOptions(...); where the program has
+        an argument of that name, it is the program's. stream=True returns at once, and the body goes on in a thread.
         use_thread=False: each append waits for its end. An exception in the body propagates; a backend's error is kept
-        in `error()` and raised where its value is read. `async def` programs inside an event loop: `await run_async(...)`.
+        in `error()` and raised where its value is read. Inside an event loop: `await program.run_async(...)`.
         """
         given = {name: value for name, value in locals().items() if name in RUN_DEFAULTS}
         context = self.context(given, kwargs, backend)
@@ -172,7 +172,7 @@ class SglFunction:
         errors: str = "raise",
         **ours: Any,
     ) -> Any:
-        """Run it on every row: dicts of arguments, or tuples by position. A list of states in order; `row` is its index.
+        """Run it on every row: dicts of arguments, or tuples by position. Returns states, in order.
 
         num_threads: how many programs are under way at once (none of them is a thread). generator_style: an iterator
         instead of a list; with in_order=False, states come as they finish. A row whose body raises does not stop the

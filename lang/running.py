@@ -138,7 +138,7 @@ async def _drive(function: Callable[[], None]) -> None:
 
 
 def run_streaming(body: Body, state: ProgramState, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ProgramState:
-    """Return at once; the body goes on in a thread. When nobody holds the returned state any more, the run is stopped."""
+    """Return at once; the body goes on in a thread. When nobody holds the returned state any more, it is stopped."""
     inner = ProgramState(state.stream_executor, owner=False)
     thread = threading.Thread(
         target=_stream, args=(body, inner, args, kwargs), name=f"ramify program {body.name}", daemon=True

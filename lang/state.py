@@ -214,7 +214,8 @@ class ProgramStateGroup:
         self.joined: Place | None = None
 
     def join(self, mode: str = "gather_variable") -> None:
-        """Wait for all of them; append their new variables to the parent as lists, or ("concate_and_append") their texts.
+        """Wait for all of them; append their new variables to the parent as lists, or
+        ("concate_and_append") their texts.
 
         Raises the error of the first that failed. They can be read, but not appended to, afterwards.
         """
@@ -287,8 +288,8 @@ def check_text(text: str, program: str, place: Place) -> None:
         str.encode(text)
     except UnicodeEncodeError as error:
         raise ProgramError(
-            f"{where(program, place)}: character {error.start} of the text is {text[error.start]!r}, half of a surrogate "
-            "pair; it was decoded wrongly: decode with errors='replace'"
+            f"{where(program, place)}: character {error.start} of the text is {text[error.start]!r}, half of a "
+            "surrogate pair; it was decoded wrongly: decode with errors='replace'"
         ) from None
 
 
@@ -298,8 +299,8 @@ def fork(state: ProgramState, size: int, place: Place) -> ProgramStateGroup:
     most = executor.context.options.most_forks
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= most:
         raise InvalidRequest(
-            f"{where(executor.context.program, place)}: fork({size!r}): the number of branches must be from 1 to {most:,}"
-            + ("; run_batch runs any number of programs" if isinstance(size, int) and size > most else "")
+            f"{where(executor.context.program, place)}: fork({size!r}): the number of branches must be from 1 to "
+            f"{most:,}" + ("; run_batch runs any number of programs" if isinstance(size, int) and size > most else "")
         )
     return ProgramStateGroup([ProgramState(child) for child in executor.fork(size, place)], state)
 

@@ -42,9 +42,9 @@ class Stream(ABC):
     """
 
     __slots__ = (
-        "abandoned", "attached", "busy", "call", "chunks", "context", "error", "gens_waiting", "history", "idle_wakes", "lock",
-        "messages", "operations", "prefix", "queue", "released", "role", "role_at", "role_parts", "scopes", "sealed",
-        "stream", "submitted_role", "text_wakes", "value_error", "variables",
+        "abandoned", "attached", "busy", "call", "chunks", "context", "error", "gens_waiting", "history", "idle_wakes",
+        "lock", "messages", "operations", "prefix", "queue", "released", "role", "role_at", "role_parts", "scopes",
+        "sealed", "stream", "submitted_role", "text_wakes", "value_error", "variables",
     )  # fmt: skip
 
     def __init__(self, context: RunContext, stream: BackendStream | None, history: StreamHistory) -> None:

@@ -13,7 +13,7 @@ Wake = Callable[[], None]
 Subscribe = Callable[[Wake], None]  # calls the wake once, from any thread: at once, when there is nothing to wait for
 
 
-class Waiter(greenlet):
+class Waiter(greenlet):  # type: ignore[misc]
     """A greenlet whose body may wait: its thread does something else until what it waits for is there."""
 
     @abstractmethod
