@@ -192,7 +192,7 @@ def rebuild(stream: Stream) -> None:
 class Deadline:
     """Ends a call when its time is over. Holds nothing that the call does not hold itself."""
 
-    __slots__ = ("_call", "_entry", "_seconds", "_stream", "__weakref__")
+    __slots__ = ("_call", "_entry", "_seconds", "_stream")
 
     def __init__(self, stream: Stream, entry: Entry, call: Arrival, seconds: float) -> None:
         self._call = weakref.ref(call)
