@@ -1,0 +1,81 @@
+// The tokens of a vocabulary as one tree over their bytes, in preorder, so that a walk is a scan that skips.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "limits.h"
+
+namespace ramify {
+
+struct TrieNode {
+    u32 end;    // the index after its subtree; its first child, if any, is the next index
+    u32 token;  // the first token that ends here, NONE if none does; more in Trie::same
+    u16 depth;  // the root has 0
+    u8 byte;
+};
+
+class Trie {
+  public:
+    std::vector<TrieNode> nodes;
+    std::vector<u32> same;    // token -> the next token with the same bytes
+    std::vector<u32> before;  // node -> how many nodes before it have tokens
+    u32 longest = 0;
+
+    // Tokens of no bytes are left out: they are never allowed.
+    Trie(const u8* data, const u64* offsets, u32 count) : same(count, NONE), data_(data, data + offsets[count]) {
+        offsets_.assign(offsets, offsets + count + 1);
+        std::vector<u32> order;
+        for (u32 token = 0; token < count; token++) {
+            u64 length = offsets_[token + 1] - offsets_[token];
+            if (length > 0 && length < 60000) order.push_back(token);
+        }
+        std::sort(order.begin(), order.end(), [&](u32 left, u32 right) {
+            size_t a = length(left), b = length(right);
+            int compared = std::memcmp(bytes(left), bytes(right), std::min(a, b));
+            if (compared) return compared < 0;
+            return a != b ? a < b : left < right;
+        });
+        nodes.push_back({0, NONE, 0, 0});
+        std::vector<u32> path{0};
+        for (u32 token : order) {
+            const u8* text = bytes(token);
+            size_t size = length(token), shared = 0;
+            while (shared < size && shared + 1 < path.size() && nodes[path[shared + 1]].byte == text[shared]) shared++;
+            close(path, shared + 1);
+            for (size_t at = shared; at < size; at++) {
+                path.push_back(u32(nodes.size()));
+                nodes.push_back({0, NONE, u16(at + 1), text[at]});
+            }
+            TrieNode& last = nodes[path.back()];
+            if (last.token != NONE) same[token] = last.token;
+            last.token = token;
+            longest = std::max(longest, u32(size));
+        }
+        close(path, 0);
+        before.push_back(0);
+        for (const TrieNode& node : nodes) before.push_back(before.back() + (node.token != NONE));
+    }
+    const u8* bytes(u32 token) const { return data_.data() + offsets_[token]; }
+    size_t length(u32 token) const { return offsets_[token + 1] - offsets_[token]; }
+    u32 count() const { return u32(same.size()); }
+
+    // Some token of this subtree; it begins with the bytes of the way to the node.
+    u32 some_token(u32 node) const {
+        while (nodes[node].token == NONE) node++;
+        return nodes[node].token;
+    }
+
+  private:
+    void close(std::vector<u32>& path, size_t keep) {
+        while (path.size() > keep) {
+            nodes[path.back()].end = u32(nodes.size());
+            path.pop_back();
+        }
+    }
+    std::vector<u8> data_;
+    std::vector<u64> offsets_;
+};
+
+}  // namespace ramify
