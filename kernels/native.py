@@ -230,17 +230,14 @@ class Program:
                 step.logit_rows,
             )
         ]
-        if step.columns is None:
-            some = (None, None)
-        else:
+        if step.columns is not None:
             arrays += [contiguous(step.columns.start), contiguous(step.columns.ids)]
-            some = (arrays[-2].ctypes.data, arrays[-1].ctypes.data)
+        addresses = [array.ctypes.data for array in arrays] + [None, None]  # null: all columns
         wanted = len(step.logit_rows)
         if wanted > len(self._logits):
             self._logits = torch.empty((wanted, self._vocabulary))
         view = StepStruct(
-            *(array.ctypes.data for array in arrays[:7]),
-            *some,
+            *addresses[:9],
             len(step.tokens),
             len(step.context),
             len(step.pages),

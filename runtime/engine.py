@@ -13,6 +13,7 @@ from ..errors import BatchFailed, InvalidRequest
 from .cache.memory import KVMemory
 from .clock import SystemClock
 from .executor import ModelExecutor
+from .grammar_desk import GrammarDesk
 from .hold import Hold
 from .intake import Intake, Prompt, is_one, resolved
 from .loading import LoadedModel, load_model
@@ -60,11 +61,16 @@ class Engine:
             ),
             clock,
         )
-        sampler = Sampler(self.config.vocab_size, text_of=_speller(self.tokenizer), eos_tokens=self.tokenizer.eos_ids)
+        sampler = Sampler(
+            self.config.vocab_size,
+            text_of=_speller(self.tokenizer),
+            eos_tokens=self.tokenizer.eos_ids,
+            mask_rows=self._model.compute.mask,
+        )
         executor = ModelExecutor(self._model.run, sampler, self.options.page_size)
         self._loop = EngineLoop(scheduler, executor)
-        self._intake = Intake(self._model, sampler, self._loop, clock, self.options.prefix_cache)
-        self._finalizer = weakref.finalize(self, self._loop.close)
+        self._intake = Intake(self._model, sampler, self._loop, clock, self.options)
+        self._finalizer = weakref.finalize(self, _close, self._loop, self._intake.desk)
 
     def __repr__(self) -> str:
         return f"<ramify.Engine {self._model.summary}>"
@@ -307,6 +313,11 @@ def _each(
     if params is None or isinstance(params, SamplingParams):
         return [resolved(params, sampling)] * len(prompts)
     return [resolved(one, sampling) for one in params]
+
+
+def _close(loop: EngineLoop, desk: GrammarDesk) -> None:
+    loop.close()
+    desk.close()
 
 
 def _speller(tokenizer: Tokenizer) -> Callable[[int], str]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from ..errors import InvalidRequest
+from ..grammars.grammar import Grammar
 from .clock import Clock
+from .grammar_desk import GrammarDesk
 from .loading import LoadedModel
 from .loop import EngineLoop, failure
+from .options import EngineOptions
 from .results import Delta
 from .sampling.params import SamplingParams
 from .sampling.sampler import Sampler
@@ -24,14 +28,15 @@ class Intake:
     """Opens requests on one engine's loop. Safe from any thread; holds nothing of a request."""
 
     def __init__(
-        self, model: LoadedModel, sampler: Sampler, loop: EngineLoop, clock: Clock, prefix_cache: bool
+        self, model: LoadedModel, sampler: Sampler, loop: EngineLoop, clock: Clock, options: EngineOptions
     ) -> None:
         self._model = model
         self._tokenizer = model.tokenizer
         self._sampler = sampler
         self._loop = loop
         self._clock = clock
-        self._prefix_cache = prefix_cache
+        self._options = options
+        self.desk = GrammarDesk(model.tokenizer, model.config.vocab_size)
         self._ids = itertools.count(1)
 
     def start(
@@ -47,6 +52,7 @@ class Intake:
             raise InvalidRequest(f"{len(prompts)} prompts with {len(params)} params: give one, or one for each")
         streams: list[list[Stream]] = []
         tickets: list[Ticket] = []
+        constrained: list[tuple[list[Ticket], Future[Grammar]]] = []
         for prompt, one in zip(prompts, params, strict=True):
             try:
                 tokens = self.encode(prompt)
@@ -54,13 +60,38 @@ class Intake:
                     self.ticket(tokens, one, index, on_delta=on_delta, deltas=deltas, on_done=on_done)
                     for index in range(one.n)
                 ]
+                constraint = one.constraint
+                if constraint is not None and one.max_tokens != 0:
+                    constrained.append((made, self.desk.grammar(constraint)))
             except Exception as error:
                 streams.append([self._failed(failure(error), on_done)])
                 continue
             tickets += made
             streams.append([ticket.stream for ticket in made])
         self._loop.submit(tickets)
+        for group, compiling in constrained:
+            self._constrain(group, compiling)
         return streams
+
+    def _constrain(self, tickets: list[Ticket], compiling: Future[Grammar]) -> None:
+        """Let the tickets go on when their grammar is there; meanwhile their prompt is computed."""
+        loop, desk = self._loop, self.desk
+        wanted = tickets[0].params.jump_forward
+        jumping = self._options.jump_forward if wanted is None else wanted
+
+        def ready(done: Future[Grammar]) -> None:
+            try:
+                grammar = done.result()
+            except CancelledError:
+                return  # the engine was closed, which ends the request
+            except Exception as error:
+                problem = failure(error)
+                loop.tell(lambda: loop.refuse(tickets, problem), late=True)
+                return
+            jumps = desk.jump_forward if jumping else None
+            loop.tell(lambda: loop.constrain(tickets, lambda: desk.matcher(grammar), jumps), late=True)
+
+        compiling.add_done_callback(ready)
 
     def _failed(self, error: Exception, on_done: Callable[[Stream], object] | None) -> Stream:
         """A stream that has ended before it began; whoever is called back is called on the engine's thread."""
@@ -94,7 +125,7 @@ class Intake:
             tokens=list(tokens),
             params=params,
             index=index,
-            namespace=params.cache_salt if self._prefix_cache else ("private", request_id),
+            namespace=params.cache_salt if self._options.prefix_cache else ("private", request_id),
             context_length=self._model.context_length,
             tokenizer=self._tokenizer,
             sampler=self._sampler,

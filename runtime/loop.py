@@ -11,10 +11,12 @@ from typing import TypeVar
 
 from ..errors import EngineClosed, RamifyError, RequestFailed
 from .executor import ModelExecutor, ModelStepResult
+from .sampling.constraint import Matcher
 from .scheduling.plan import Plan
 from .scheduling.request import Request
 from .scheduling.scheduler import Scheduler
 from .stats import EngineStats
+from .text.jump_forward import JumpForward
 from .ticket import Ticket
 
 T = TypeVar("T")
@@ -152,6 +154,29 @@ class EngineLoop:
         self._tickets[ticket.request.id] = ticket
         self.executor.admit(ticket)
 
+    def constrain(self, tickets: list[Ticket], matcher: Callable[[], Matcher], jumps: JumpForward | None) -> None:
+        """Requests that waited for a grammar go on, each with a matcher of its own; on the loop's thread.
+
+        What making a matcher raises ends its request.
+        """
+        for ticket in tickets:
+            if ticket.request.id not in self._tickets:
+                continue  # aborted in the meantime
+            try:
+                beginning = ticket.constrain(matcher(), jumps)
+            except Exception as error:
+                self._fail(ticket, error)
+                continue
+            finished = self.scheduler.proceed(ticket.request.id, beginning)
+            if finished is not None:
+                self._end(finished)
+
+    def refuse(self, tickets: list[Ticket], error: Exception) -> None:
+        """Requests that waited for a grammar cannot have it; on the loop's thread."""
+        for ticket in tickets:
+            if ticket.request.id in self._tickets:
+                self._fail(ticket, error)
+
     def _abort(self, request_id: int) -> None:
         ticket = self._tickets.get(request_id)
         if ticket is not None and self.scheduler.abort(request_id):
@@ -179,7 +204,7 @@ class EngineLoop:
             if ticket is None or request_id not in result.choices:
                 continue
             try:
-                ticket.record(result.choices[request_id])
+                ticket.tell()
             except Exception as error:  # a caller's callback, a detokenizer: its request fails, no other
                 self._fail(ticket, error)
 

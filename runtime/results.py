@@ -125,6 +125,7 @@ class Delta:
     index: int = 0
     stop_matched: str | int | None = None
     usage: Usage | None = None  # on the last delta
+    replaces: int = 0  # tokens of earlier deltas that token_ids take the place of (their text stays): see jump-forward
     error: Exception | None = field(default=None, compare=False)
 
     def __str__(self) -> str:

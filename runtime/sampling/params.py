@@ -12,6 +12,7 @@ from typing import Any
 
 from ...errors import InvalidRequest
 from ..text.stop_regex import compile_stop_regex
+from .constraint import KINDS, Constraint, constraint_of
 
 MAX_TOKENS = 2**31 - 1  # any count of tokens
 MAX_TOKEN_ID = 2**31 - 1  # the vocabulary's own size is checked where it is known, in Sampler.row
@@ -32,6 +33,10 @@ class SamplingParams:
     A row of logits is treated in this order: mask, logit_bias, min_tokens, repetition, frequency and presence
     penalties (as in vLLM), temperature, top_k, top_p (of the mass that top_k left), min_p (as in transformers; vLLM
     takes min_p before top_k). Ties are broken in favour of the smaller token id.
+
+    At most one of regex, json_schema, ebnf, choices, structural_tag and grammar: then the text obeys it whenever
+    finish_reason is "stop" and no stop string cut it. Such a text ends by itself when nothing may follow it; before
+    that, the end-of-sequence token is allowed exactly where the text is complete (with ignore_eos: never).
     """
 
     max_tokens: int | None = (
@@ -59,6 +64,15 @@ class SamplingParams:
     priority: int = 0  # smaller goes first
     cache_salt: str | None = None  # requests share cached prefixes only with requests of the same salt
     skip_special_tokens: bool = True
+    regex: str | None = None  # the whole text matches it, as in re.fullmatch
+    json_schema: Mapping[str, Any] | str | bool | None = field(default=None, hash=False)
+    ebnf: str | None = None
+    choices: Sequence[str] | None = None  # becomes a tuple
+    structural_tag: Mapping[str, Any] | str | None = field(default=None, hash=False)
+    grammar: Any = None  # a ramify.grammars.Grammar, compiled before
+    whitespace: str | None = None  # of a json_schema: "fixed" (the default), "compact", "flexible" or "free"
+    grammar_options: Mapping[str, Any] | None = field(default=None, hash=False)  # others of the constraint's own
+    jump_forward: bool | None = None  # append text that a constraint leaves no choice about; None: as the engine does
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the dataclass is frozen; what is normalized here is normalized once
@@ -92,6 +106,16 @@ class SamplingParams:
         for name in ("include_stop", "ignore_eos", "skip_special_tokens"):
             if not isinstance(value := getattr(self, name), bool):
                 raise InvalidRequest(f"{name}={shown(value)} is not allowed: give True or False.")
+        if self.jump_forward is not None and not isinstance(self.jump_forward, bool):
+            raise InvalidRequest(f"jump_forward={shown(self.jump_forward)} is not allowed: give True, False or None.")
+        constraint = self.constraint
+        if self.choices is not None and constraint is not None:
+            put(self, "choices", constraint.source)
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What the text must obey, if anything."""
+        return constraint_of({kind: getattr(self, kind) for kind in KINDS}, self.grammar_options, self.whitespace)
 
     @property
     def greedy(self) -> bool:

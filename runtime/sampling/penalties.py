@@ -33,6 +33,10 @@ class Penalties:
         slot = self._slot(token)  # may make the array anew
         self._counts[slot] += 1
 
+    def uncount(self, token: int) -> None:
+        """The token was taken back out of the output."""
+        self._counts[self._slots[token]] -= 1
+
     def apply(self, row: npt.NDArray[np.float32]) -> None:
         """Penalize the row [vocabulary] in place."""
         known = len(self._slots)

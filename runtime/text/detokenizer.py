@@ -33,8 +33,15 @@ class Detokenizer:
 
     def push(self, tokens: Iterable[int]) -> str:
         """The new text that is certain after these tokens; may be empty."""
-        skipped, token_bytes = self._skipped, self._token_bytes
-        return self._decoder.decode(b"".join([token_bytes(token) for token in tokens if token not in skipped]))
+        return self.push_bytes(b"".join(map(self.bytes_of, tokens)))
+
+    def bytes_of(self, token: int) -> bytes:
+        """What a token adds: nothing, when it is special and those are skipped."""
+        return b"" if token in self._skipped else self._token_bytes(token)
+
+    def push_bytes(self, data: bytes) -> str:
+        """The new text that is certain after these bytes."""
+        return self._decoder.decode(data)
 
     def finish(self) -> str:
         """What was held back; the next push begins anew."""

@@ -42,6 +42,11 @@ class Stopping:
         self._finish: Finish | None = None
         self._closed = False
 
+    @property
+    def searching(self) -> bool:
+        """Whether text may end the output."""
+        return bool(self._searches)
+
     def push(self, tokens: Sequence[int]) -> Finish | None:
         """Add tokens to the output; says whether it ends here. Tokens behind the one that ends it are dropped.
 
@@ -52,8 +57,32 @@ class Stopping:
         for token in tokens:
             if self._finish is not None:
                 break
-            self._finish = self._add(token)
+            self._finish = self._add(token, self._detokenizer.bytes_of(token))
         self._closed = self._closed or self._finish is not None
+        return self._finish
+
+    def rewrite(self, drop: int, tokens: Sequence[int], fresh: int) -> Finish | None:
+        """The last `drop` tokens give way to these, which spell the same text and then `fresh` bytes more.
+
+        Says whether the output ends within what is new; `count` is then at the token where it does.
+        """
+        self.count -= drop
+        pieces = list(map(self._detokenizer.bytes_of, tokens))
+        known = sum(map(len, pieces)) - fresh  # bytes at the beginning that were pushed before
+        for token, piece in zip(tokens, pieces, strict=True):
+            if self._finish is not None:
+                break
+            self._finish = self._add(token, piece[known:])
+            known = max(0, known - len(piece))
+        self._closed = self._closed or self._finish is not None
+        return self._finish
+
+    def end(self, finish: Finish) -> Finish:
+        """The output ends here for a reason of its own: a grammar that is complete. A stop that was met stays."""
+        if self._finish is None or self._finish.reason == "length":
+            stopped = None if self._closed else self._show(self._detokenizer.finish())
+            self._finish = stopped or finish
+            self._closed = True
         return self._finish
 
     def take(self) -> str:
@@ -77,15 +106,16 @@ class Stopping:
             self._closed = True
             self._show(self._detokenizer.finish())
 
-    def _add(self, token: int) -> Finish | None:
+    def _add(self, token: int, data: bytes) -> Finish | None:
+        """One more token, of which `data` is new."""
         before = self.count
         self.count += 1
         ends = token in self._eos or token in self._stop_tokens
         if ends and before >= self._minimum:
-            stopped = self._show(self._detokenizer.push((token,))) if self._include else None
+            stopped = self._show(self._detokenizer.push_bytes(data)) if self._include else None
             stopped = stopped or self._show(self._detokenizer.finish())
             return stopped or Finish("stop", matched=token if token in self._stop_tokens else None)
-        stopped = self._show(self._detokenizer.push((token,)))
+        stopped = self._show(self._detokenizer.push_bytes(data))
         if stopped is None and before + 1 >= self._limit:
             stopped = self._show(self._detokenizer.finish()) or Finish("length")
         return stopped
