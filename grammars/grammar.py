@@ -9,8 +9,10 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+from .machine.choice import machine_for, matcher_of, outgrown
 from .machine.machine import Machine
 from .machine.matcher import Matcher
+from .machine.native import NativeMachine
 from .program import Program
 from .vocabulary import Vocabulary
 
@@ -32,7 +34,7 @@ class Grammar:
         self.options = dict(options or {})
         text = json.dumps([kind, source, self.options], sort_keys=True, default=repr)
         self.key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-        self._machines: weakref.WeakKeyDictionary[Vocabulary, Machine] = weakref.WeakKeyDictionary()
+        self._machines: weakref.WeakKeyDictionary[Vocabulary, Machine | NativeMachine] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -47,6 +49,6 @@ class Grammar:
         """
         with self._lock:
             machine = self._machines.get(vocabulary)
-            if machine is None:
-                machine = self._machines[vocabulary] = Machine(self.program, vocabulary)
-        return Matcher(machine)
+            if machine is None or outgrown(machine):
+                machine = self._machines[vocabulary] = machine_for(self.program, vocabulary)
+        return matcher_of(machine)

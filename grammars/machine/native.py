@@ -16,6 +16,7 @@ from ...errors import GrammarError, GrammarTooLarge, InvalidRequest
 from ..expression import Expression
 from ..program import Program
 from ..vocabulary import Vocabulary
+from .matcher import Matcher
 from .native_core import DONE, NEED, REFUSED, TOO_LARGE, Window, grammar_core
 from .native_program import NONE, definition_code, expression_code
 from .scalars import spellings, value_of
@@ -161,10 +162,8 @@ class NativeMachine:
         return number
 
 
-class NativeMatcher:
+class NativeMatcher(Matcher):
     """Where one text stands in a grammar; the same as `Matcher`, compiled. For one thread at a time."""
-
-    __slots__ = ("__weakref__", "_accept", "_core", "_handle", "_machine", "_window")
 
     def __init__(self, machine: NativeMachine, handle: int) -> None:
         self._machine = machine
