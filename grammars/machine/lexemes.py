@@ -11,7 +11,7 @@ from ..expression import Both, ByteSet, Concat, Either, Expression, Not
 from .nodes import AND, CAT, EMPTY, ENDLESS, NOT, NOTHING, REP, SET, Node, Nodes
 
 LIVENESS_BUDGET = 20_000  # states looked at to decide whether an intersection or complement is empty
-NODE_BUDGET = 400_000  # nodes after which the shared lexemes are begun anew
+NODE_BUDGET = 200_000  # nodes after which the shared lexemes are begun anew
 ALIVE, DEAD = 1, 2
 
 
@@ -25,6 +25,8 @@ class Lexemes(Nodes):
         super().__init__()
         self.lock = threading.RLock()
         self._rows: dict[Node, list[Node]] = {}  # by class of byte; -1 where nobody went
+        self._derivatives: dict[tuple[Node, int], Node] = {}  # by class of byte, not yet known to be alive
+        self._partitions: dict[Node, int] = {}
         self._verdicts: dict[Node, int] = {}  # of nodes that are not plain
         self._onward: dict[Node, int] = {}
         self._roots: dict[int, tuple[Expression, Node]] = {}  # by id(); the expression is held, so the id is its own
@@ -42,7 +44,7 @@ class Lexemes(Nodes):
     def step(self, state: Node, byte: int) -> Node:
         """The state after one more byte; NOTHING when no string goes on like that."""
         row = self._rows.get(state)
-        partition = self.partition[state]
+        partition = self.partition(state)
         if row is None:
             row = self._rows[state] = [-1] * len(self.classes.samples[partition])
         group = self.classes.maps[partition][byte]
@@ -56,7 +58,7 @@ class Lexemes(Nodes):
         """The bytes that may come next, as bits: exactly those."""
         found = self._onward.get(state)
         if found is None:
-            found, partition = 0, self.partition[state]
+            found, partition = 0, self.partition(state)
             classes = self.classes.maps[partition]
             ways = [self.step(state, sample) != NOTHING for sample in self.classes.samples[partition]]
             for byte in range(256):
@@ -96,7 +98,7 @@ class Lexemes(Nodes):
         queue = [(self.shortest[start], 0, next(order), start)]
         while queue:
             _, depth, _, state = heapq.heappop(queue)
-            for sample in self.classes.samples[self.partition[state]]:
+            for sample in self.classes.samples[self.partition(state)]:
                 target = self._derivative(state, sample)
                 if target in came or target == NOTHING or self._verdicts.get(target) == DEAD:
                     continue
@@ -122,12 +124,19 @@ class Lexemes(Nodes):
 
     def _derivative(self, state: Node, byte: int) -> Node:
         """What may follow `byte`, before it is known whether that is anything at all."""
+        if not self.first[state] >> byte & 1:
+            return NOTHING
+        if self.keys[state][0] == SET:
+            return EMPTY
+        place = (state, self.classes.maps[self.partition(state)][byte])
+        found = self._derivatives.get(place)
+        if found is None:
+            found = self._derivatives[place] = self._derived(state, byte)
+        return found
+
+    def _derived(self, state: Node, byte: int) -> Node:
         key = self.keys[state]
         kind = key[0]
-        if not self.first[state] >> byte & 1 and kind != NOT:
-            return NOTHING
-        if kind == SET:
-            return EMPTY
         if kind == CAT:
             return self._derivative_of_chain(state, byte)
         if kind == REP:
@@ -154,6 +163,32 @@ class Lexemes(Nodes):
                 break
             state = tail
         return self.either(ways)
+
+    def partition(self, state: Node) -> int:
+        """Bytes that no derivative of a state tells apart, as a number of `classes`."""
+        found = self._partitions.get(state)
+        if found is None:
+            found, node = 0, state
+            while True:  # along a chain, through the heads that may be empty
+                key = self.keys[node]
+                head = key[1] if key[0] == CAT and node != EMPTY else node
+                found = self.classes.refine(found, self._partition_of(head))
+                if head == node or not self.nullable[head]:
+                    break
+                node = key[2]
+            self._partitions[state] = found
+        return found
+
+    def _partition_of(self, head: Node) -> int:
+        key = self.keys[head]
+        if key[0] == SET:
+            return self.classes.of_set(key[1])
+        if key[0] in (NOT, REP):
+            return self.partition(key[1])
+        found = 0
+        for number in {self.partition(one) for one in key[1]} if head != EMPTY else ():
+            found = self.classes.refine(found, number)
+        return found
 
     def _lowered(self, expression: Expression) -> Node:
         """The node of an expression; neither its depth nor its hash is recursed into."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from ...errors import GrammarError
@@ -10,9 +13,12 @@ from ..vocabulary import Vocabulary
 from .earley import Earley, EarleySet, Scan
 from .lexemes import shared_lexemes
 from .masks import Words, masks_for, packed
+from .nodes import ENDLESS
 from .positions_table import PositionTable
 from .trie import Int32
 
+CALL_NODES = 100_000  # new states of expressions in one call
+MACHINE_NODES = 1_000_000  # and for one grammar
 FORCED_LIMIT = 4096  # bytes of forced text that are looked for at once
 MASK_BYTES_LIMIT = 64 << 20
 
@@ -26,14 +32,14 @@ class Machine:
     def __init__(self, program: Program, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.lexemes = shared_lexemes()
-        self.lock = self.lexemes.lock
-        with self.lock:
+        self._nodes_left = MACHINE_NODES
+        self._mask_bytes = 0
+        with self._working():
             self._masks = masks_for(vocabulary, self.lexemes)
             positions = PositionTable(program, self.lexemes)
             if not positions.possible(program.start):
                 raise GrammarError("the language is empty: no text at all would obey; nothing can be generated")
             self._earley = Earley(positions, program.start)
-        self._mask_bytes = 0
 
     @property
     def initial(self) -> EarleySet:
@@ -42,7 +48,7 @@ class Machine:
 
     def advanced(self, state: EarleySet | None, data: bytes) -> EarleySet | None:
         """The set after these bytes; None when the language has no such text."""
-        with self.lock:
+        with self._working():
             for byte in data:
                 if state is None:
                     break
@@ -52,7 +58,7 @@ class Machine:
     def mask(self, state: EarleySet) -> Words:
         """The tokens that may come next: read-only, and shared."""
         if state.mask is None:
-            with self.lock:
+            with self._working():
                 state.mask = self._masked(state)
         return state.mask
 
@@ -67,7 +73,7 @@ class Machine:
     def forced(self, state: EarleySet) -> bytes:
         """What must come next, whatever the tokens."""
         if state.forced is None:
-            with self.lock:
+            with self._working():
                 found, there = bytearray(), state
                 while not there.accepting and len(found) < FORCED_LIMIT:
                     bits = self._earley.onward(there)
@@ -82,8 +88,21 @@ class Machine:
 
     def ends(self, state: EarleySet) -> bool:
         """Whether the text is complete and nothing may follow."""
-        with self.lock:
+        with self._working():
             return state.accepting and not self._earley.onward(state)
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Alone with the lexemes, and within bounds: GrammarTooLarge where they are passed."""
+        lexemes = self.lexemes
+        with lexemes.lock:
+            before = len(lexemes)
+            lexemes.ceiling = before + min(CALL_NODES, self._nodes_left)
+            try:
+                yield
+            finally:
+                self._nodes_left -= len(lexemes) - before
+                lexemes.ceiling = ENDLESS
 
     def _masked(self, state: EarleySet) -> Words:
         ids: set[int] = set(self.vocabulary.end_tokens if state.accepting else ())

@@ -34,13 +34,13 @@ class Nodes:
         self.shortest: list[int] = []  # bounds on the lengths of its strings, perhaps not tight
         self.longest: list[int] = []
         self.first: list[int] = []  # the bytes that its strings begin with, perhaps some more
-        self.partition: list[int] = []  # bytes that no derivative tells apart
         self.plain = bytearray()  # neither AND nor NOT in it: then it has strings, unless it is NOTHING
         self.depth: list[int] = []
         self.classes = ByteClasses()
+        self.ceiling = ENDLESS  # how many nodes there may be; see Machine
         self._numbers: dict[object, Node] = {}
         self.byte_set(0)
-        self._new((CAT,), True, 0, 0, 0, 0, True, 0)
+        self._new((CAT,), True, 0, 0, 0, True, 0)
         anything = self.repeat(self.byte_set(ALL_BYTES), 0, ENDLESS)
         assert anything == ANYTHING
 
@@ -53,7 +53,7 @@ class Nodes:
         if found is not None:
             return found
         least, most = (1, 1) if bits else (ENDLESS, 0)
-        return self._new((SET, bits), False, least, most, bits, self.classes.of_set(bits), True, 0)
+        return self._new((SET, bits), False, least, most, bits, True, 0)
 
     def concat(self, head: Node, tail: Node) -> Node:
         """The one, then the other."""
@@ -67,27 +67,36 @@ class Nodes:
         while self.keys[head][0] == CAT:
             _, first, head = self.keys[head]
             heads.append(first)
-        tail = self._pair(head, tail)
+        tail = self._joined(head, tail)
         for one in reversed(heads):
-            tail = self._pair(one, tail)
+            tail = self._joined(one, tail)
         return tail
+
+    def _joined(self, head: Node, tail: Node) -> Node:
+        """Two counts of one thing are one count: x{2,5}x{1,3} is x{3,8}, and x?x?x? is x{0,3}."""
+        _, following, rest = self.keys[tail] if self.keys[tail][0] == CAT and tail != EMPTY else (CAT, tail, EMPTY)
+        one, other = self._counted(head), self._counted(following)
+        if one[0] == other[0] and (one[0] != head or other[0] != following):
+            most = ENDLESS if ENDLESS in (one[2], other[2]) else one[2] + other[2]
+            head, tail = self.repeat(one[0], one[1] + other[1], most), rest
+        return head if tail == EMPTY else self._pair(head, tail)
+
+    def _counted(self, node: Node) -> tuple[Node, int, int]:
+        key = self.keys[node]
+        return key[1:] if key[0] == REP else (node, 1, 1)
 
     def _pair(self, head: Node, tail: Node) -> Node:
         key = (CAT, head, tail)
         found = self._numbers.get(key)
         if found is not None:
             return found
-        first, partition = self.first[head], self.partition[head]
-        if self.nullable[head]:
-            first |= self.first[tail]
-            partition = self.classes.refine(partition, self.partition[tail])
+        first = self.first[head] | (self.first[tail] if self.nullable[head] else 0)
         return self._new(
             key,
             bool(self.nullable[head] and self.nullable[tail]),
             self.shortest[head] + self.shortest[tail],
             min(self.longest[head] + self.longest[tail], ENDLESS),
             first,
-            partition,
             bool(self.plain[head] and self.plain[tail]),
             max(self.depth[head] + 1, self.depth[tail]),
         )
@@ -179,10 +188,9 @@ class Nodes:
         if number is not None:
             return number
         ordered = sorted(found)
-        first, partition = self.first[ordered[0]], self.partition[ordered[0]]
+        first = self.first[ordered[0]]
         for one in ordered[1:]:
             first = first | self.first[one] if kind == ALT else first & self.first[one]
-            partition = self.classes.refine(partition, self.partition[one])
         nullables = [self.nullable[one] for one in ordered]
         smaller, larger = (min, max) if kind == ALT else (max, min)
         return self._new(
@@ -191,7 +199,6 @@ class Nodes:
             smaller(self.shortest[one] for one in ordered),
             larger(self.longest[one] for one in ordered),
             first,
-            partition,
             kind == ALT and all(self.plain[one] for one in ordered),
             1 + max(self.depth[one] for one in ordered),
         )
@@ -208,8 +215,7 @@ class Nodes:
             return found
         nullable = not self.nullable[inner]
         shortest = 0 if nullable else 1
-        partition, depth = self.partition[inner], self.depth[inner] + 1
-        return self._new((NOT, inner), nullable, shortest, ENDLESS, ALL_BYTES, partition, False, depth)
+        return self._new((NOT, inner), nullable, shortest, ENDLESS, ALL_BYTES, False, self.depth[inner] + 1)
 
     def repeat(self, inner: Node, least: int, most: int) -> Node:
         """From `least` to `most` times (ENDLESS: without end)."""
@@ -233,7 +239,6 @@ class Nodes:
             min(self.shortest[inner] * least, ENDLESS - 1),
             min(self.longest[inner] * most, ENDLESS),
             self.first[inner],
-            self.partition[inner],
             bool(self.plain[inner]),
             self.depth[inner] + 1,
         )
@@ -245,19 +250,19 @@ class Nodes:
         shortest: int,
         longest: int,
         first: int,
-        partition: int,
         plain: bool,
         depth: int,
     ) -> Node:
         if depth > DEEPEST:
             raise GrammarTooLarge(f"an expression nested more than {DEEPEST} deep; write it flatter")
+        if len(self.keys) >= self.ceiling:
+            raise GrammarTooLarge("its regular expressions have too many states; make counts and intersections smaller")
         number = self._numbers[key] = len(self.keys)
         self.keys.append(key)
         self.nullable.append(nullable)
         self.shortest.append(min(shortest, ENDLESS))
         self.longest.append(longest)
         self.first.append(first)
-        self.partition.append(partition)
         self.plain.append(plain)
         self.depth.append(depth)
         return number
