@@ -80,7 +80,7 @@ _HOMES = {
     "Engine": (".runtime.engine", "Engine"),
     "ServerArgs": (".runtime.options", "EngineOptions"),
     "Runtime": (".lang.backends.engine", "Runtime"),
-    "RuntimeEndpoint": (".lang.backends.runtime_endpoint", "RuntimeEndpoint"),
+    "RuntimeEndpoint": (".lang.backends.endpoint", "RuntimeEndpoint"),
     "OpenAI": (".lang.backends.openai", "OpenAI"),
     "Anthropic": (".lang.backends.anthropic", "Anthropic"),
     "LiteLLM": (".lang.backends.litellm", "LiteLLM"),

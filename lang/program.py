@@ -9,8 +9,11 @@ from typing import Any
 from ..errors import InvalidRequest, ProgramError
 from .batch import checked, raising, run_rows, threads
 from .checking import sampling_of
-from .defaults import resolve
+from .defaults import at_hand, resolve
 from .expressions import Piece
+from .graph.explain import Explanation
+from .graph.passes import ALL_PASSES, Passes
+from .graph.templates import Templates, templates_of
 from .options import DEFAULT, ExecutionOptions
 from .run_context import RunContext
 from .running import begin, in_program, run_async, run_here, run_streaming, too_deep
@@ -58,7 +61,8 @@ class SglFunction:
     ) -> None:
         if not callable(func):
             raise InvalidRequest(f"function({func!r:.60}): it takes a Python function")
-        parameters = list(inspect.signature(func).parameters.values())
+        self.signature = inspect.signature(func)
+        parameters = list(self.signature.parameters.values())
         if not parameters or parameters[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
             raise ProgramError(
                 f"program {getattr(func, '__name__', func)!r}: its first argument must be the state: "
@@ -84,8 +88,9 @@ class SglFunction:
 
     def bind(self, **kwargs: Any) -> SglFunction:
         """The same program with these arguments given."""
+        parameters = self.signature.parameters.values()
         unknown = [name for name in kwargs if name not in self.arg_names]
-        if unknown and not self._takes_any:
+        if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
             raise InvalidRequest(
                 f"program {self.name!r} has no argument {unknown[0]!r}; it has {', '.join(self.arg_names) or 'none'}"
             )
@@ -202,6 +207,30 @@ class SglFunction:
         made = list(states)
         return made if errors == "return" else checked(made, self.name)
 
+    # -- the request graph ----------------------------------------------------------------------------------------
+
+    def compile(self, *, passes: Passes = ALL_PASSES) -> SglFunction:
+        """The same program, run from templates: the body is traced once for each shape of arguments.
+
+        A body that looks at a generated value cannot be a template as a whole; then it runs as always. Texts,
+        variables and errors are the same either way. Globals and closures count as they were at the trace.
+        """
+        templates = templates_of(self.func)
+        body = Templates(self.func if templates is None else templates.func, self.name, passes).body()
+        made = SglFunction(body, self.num_api_spec_tokens, self.bind_arguments)
+        made.pin_prefix_rid = self.pin_prefix_rid
+        return made
+
+    def explain(self, *args: Any, backend: Any = None, **kwargs: Any) -> Explanation:
+        """What the program will ask of the model, before anything runs: printed, and returned for `.svg()`, `.mermaid()`.
+
+        Arguments that are left out stand for any text. Tokens are counted by the backend, if one is there already.
+        """
+        templates = templates_of(self.func) or Templates(self.func, self.name, ALL_PASSES)
+        found = templates.explain(args, self.keywords(kwargs), _PLAIN, at_hand(backend))
+        print(found)  # noqa: T201 - it is asked for to be read
+        return found
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """On a state, `f(s, ...)`: run the body on it, and return what it returns (the state, where that is None).
 
@@ -229,7 +258,7 @@ class SglFunction:
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any], what: str = "") -> None:
         """Raises InvalidRequest when the body cannot be called so."""
         try:
-            inspect.signature(self.func).bind(None, *args, **kwargs)
+            self.signature.bind(None, *args, **kwargs)
         except TypeError as error:
             raise InvalidRequest(
                 f"program {self.name!r}{what}: {error}; its arguments are {', '.join(self.arg_names) or 'none'}"

@@ -1,0 +1,149 @@
+"""The surface is SGLang's, name for name: every signature against a table of its language."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+import ramify as sgl
+from ramify.lang.program import SglFunction
+from ramify.lang.state import ProgramState, ProgramStateGroup
+
+NAMES = """
+    function gen gen_int gen_string select image video system user assistant system_begin system_end user_begin user_end
+    assistant_begin assistant_end separate_reasoning set_default_backend flush_cache get_server_info
+    token_length_normalized greedy_token_selection unconditional_likelihood_normalized
+    Runtime RuntimeEndpoint Engine ServerArgs OpenAI Anthropic LiteLLM VertexAI global_config __version__
+""".split()
+
+SAMPLING = (
+    "max_new_tokens=128, n=1, stop=None, stop_token_ids=None, stop_regex=None, temperature=1.0, top_p=1.0, top_k=-1, "
+    "min_p=0.0, frequency_penalty=0.0, presence_penalty=0.0, ignore_eos=False, return_logprob=None, "
+    "logprob_start_len=None, top_logprobs_num=None, return_text_in_logprobs=None"
+)
+GEN = (
+    "name=None, max_tokens=None, min_tokens=None, n=None, stop=None, stop_token_ids=None, stop_regex=None, "
+    "temperature=None, top_p=None, top_k=None, min_p=None, frequency_penalty=None, presence_penalty=None, "
+    "ignore_eos=None, return_logprob=None, logprob_start_len=None, top_logprobs_num=None, "
+    "return_text_in_logprobs=None, dtype=None, choices=None, choices_method=None, regex=None, json_schema=None"
+)
+SHORT = ", ".join(
+    part
+    for part in GEN.split(", ")
+    if part.split("=")[0] not in ("min_tokens", "dtype", "choices", "choices_method", "regex", "json_schema")
+)
+
+# What may be given by position, in order, with its defaults. Ours come after, by keyword only.
+POSITIONAL = {
+    sgl.function: "func=None, num_api_spec_tokens=None",
+    sgl.gen: GEN,
+    sgl.gen_int: SHORT,
+    sgl.gen_string: SHORT,
+    sgl.select: "name=None, choices=None, temperature=0.0, choices_method=token_length_normalized",
+    sgl.image: "expr",
+    sgl.video: "path, num_frames",
+    sgl.separate_reasoning: "expr=None, model_type=None",
+    sgl.system: "expr=None",
+    sgl.user: "expr=None",
+    sgl.assistant: "expr=None",
+    **{getattr(sgl, f"{role}_{end}"): "" for role in ("system", "user", "assistant") for end in ("begin", "end")},
+    sgl.set_default_backend: "backend",
+    sgl.flush_cache: "backend=None",
+    sgl.get_server_info: "backend=None",
+    SglFunction.bind: "self",
+    SglFunction.run: "self",
+    SglFunction.run_batch: "self, batch_kwargs",
+    ProgramState.fork: "self, size=1, position_ids_offset=None",
+    ProgramState.copy: "self, position_ids_offset=None",
+    ProgramState.text: "self",
+    ProgramState.messages: "self",
+    ProgramState.sync: "self",
+    ProgramState.error: "self",
+    ProgramState.text_iter: "self, var_name=None",
+    ProgramState.text_async_iter: "self, var_name=None, return_meta_data=False",
+    ProgramState.get_var: "self, name",
+    ProgramState.set_var: "self, name, value",
+    ProgramState.get_meta_info: "self, name",
+    ProgramState.var_scope: "self, name",
+    ProgramState.system: "self, expr=None",
+    ProgramState.user: "self, expr=None",
+    ProgramState.assistant: "self, expr=None",
+    ProgramStateGroup.join: "self, mode='gather_variable'",
+}
+KEYWORDS = {
+    SglFunction.run: f"{SAMPLING}, stream=False, backend=None, use_thread=True",
+    SglFunction.run_batch: f"{SAMPLING}, backend=None, num_threads='auto', progress_bar=False, generator_style=False",
+    sgl.gen: (
+        "seed=None, repetition_penalty=None, logit_bias=None, timeout=None, retries=None, ebnf=None, type=None, tools=None"
+    ),
+    sgl.gen_int: "seed=None, repetition_penalty=None, logit_bias=None, timeout=None, retries=None",
+    sgl.gen_string: "seed=None, repetition_penalty=None, logit_bias=None, timeout=None, retries=None",
+}
+
+
+def spelled(function: object, *kinds: inspect._ParameterKind) -> str:
+    found = [p for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+    return ", ".join(p.name + ("" if p.default is p.empty else f"={p.default!r}") for p in found)
+
+
+@pytest.mark.parametrize("function", POSITIONAL, ids=lambda function: function.__qualname__)
+def test_what_may_be_given_by_position(function: object) -> None:
+    assert spelled(function, inspect.Parameter.POSITIONAL_OR_KEYWORD) == POSITIONAL[function]
+
+
+@pytest.mark.parametrize("function", KEYWORDS, ids=lambda function: function.__qualname__)
+def test_what_may_be_given_by_keyword(function: object) -> None:
+    assert spelled(function, inspect.Parameter.KEYWORD_ONLY).startswith(KEYWORDS[function])
+
+
+def test_a_changed_default_would_be_seen() -> None:
+    def gen(name=None, max_tokens=16):  # type: ignore[no-untyped-def]
+        ...
+
+    assert spelled(gen, inspect.Parameter.POSITIONAL_OR_KEYWORD) != GEN
+
+
+def test_every_name_is_there() -> None:
+    assert [name for name in NAMES if name not in dir(sgl)] == []
+    for name in NAMES:
+        assert getattr(sgl, name) is not None
+
+
+def test_importing_costs_nothing_until_a_name_is_used() -> None:
+    code = "import sys, ramify; ramify.function, ramify.gen; print('torch' in sys.modules, 'httpx' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "False"]
+
+
+def test_a_program_says_what_it_takes() -> None:
+    @sgl.function
+    def qa(s, question, style="short"):  # type: ignore[no-untyped-def]
+        """Ask."""
+
+    assert qa.arg_names == ["question", "style"]
+    assert qa.arg_defaults == ["short"]
+    assert qa.func.__name__ == "qa" and qa.__doc__ == "Ask." and qa.pin_prefix_rid is None
+    assert repr(qa) == "<program qa(s, question, style)>"
+
+
+def test_bind_keeps_everything() -> None:
+    @sgl.function(num_api_spec_tokens=64)
+    def qa(s, question, style):  # type: ignore[no-untyped-def]
+        s["both"] = (question, style)
+
+    bound = qa.bind(style="long")
+    assert bound.num_api_spec_tokens == 64
+    backend = sgl.NullBackend()
+    assert bound.run("why", backend=backend)["both"] == ("why", "long")
+    assert bound.bind(question="how").run(backend=backend)["both"] == ("how", "long")
+    assert [s["both"] for s in bound.run_batch([{"question": "a"}], backend=backend)] == [("a", "long")]
+
+
+def test_the_state_may_have_any_name_and_settings_of_ours_yield_to_arguments() -> None:
+    @sgl.function
+    def grow(state, seed):  # type: ignore[no-untyped-def]
+        state += seed
+
+    assert grow.run(seed="oak", backend=sgl.NullBackend()).text() == "oak"
