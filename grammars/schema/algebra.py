@@ -247,7 +247,11 @@ def _common_step(steps: tuple[Fraction, ...]) -> Fraction:
 
 def number_fits(value: int | float, shape: Numbers) -> bool:
     """Whether a number satisfies everything else that `shape` says."""
-    exact = exact_number(value)
+    return fraction_fits(exact_number(value), shape)
+
+
+def fraction_fits(exact: Fraction, shape: Numbers) -> bool:
+    """The same, of a number as a fraction."""
     low, high = shape.low, shape.high
     return not (
         (shape.integer and exact.denominator != 1)
@@ -256,7 +260,7 @@ def number_fits(value: int | float, shape: Numbers) -> bool:
         or (high is not None and (exact > high.value or (high.exclusive and exact == high.value)))
         or any((exact / step).denominator != 1 for step in shape.steps)
         or any((exact / step).denominator == 1 for step in shape.not_steps)
-        or value in shape.without
+        or any(exact == exact_number(value) for value in shape.without)
     )
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...errors import GrammarError, GrammarTooLarge
-from ..expression import EMPTY, Expression, both, complement, either, literal
+from ..expression import EMPTY, Expression, either, literal
 from ..program import Array, Definition, Kind, Lexeme, Member, Object, Others, Place, Program, Rules, Symbol
-from .algebra import element
 from .elements import Elements
 from .layout import Layout
 from .members import Members, Named
 from .normalize import Normalizer
 from .numbers import number_text
 from .shapes import Arrays, Normal, Objects
-from .strings import ANY_STRING_TEXT, content, is_possible, quoted, spelled, words
+from .strings import content, quoted, spelled
 from .terms import FALSE, Node, Term
 
 _TRUE, _FALSE, _NULL = literal(b"true"), literal(b"false"), literal(b"null")
@@ -98,8 +97,8 @@ class Builder:
 
     def _value(self, normal: Normal) -> Definition:
         scalars = self._scalars(normal)
-        arrays = [one for shape in normal.arrays if self._emptiness.arrays(shape) for one in self._elements.variants(shape)]
-        objects = [one for shape in normal.objects if self._emptiness.objects(shape) for one in self._members.variants(shape)]
+        arrays = [one for shape in normal.arrays for one in self._elements.variants(shape)]
+        objects = [one for shape in normal.objects for one in self._members.variants(shape)]
         makers: list[tuple[object, Maker]] = [(shape, lambda shape=shape: self._array(shape)) for shape in arrays]  # type: ignore[misc]
         makers += [(shape, lambda shape=shape: self._object(shape)) for shape in objects]  # type: ignore[misc]
         if not makers:
@@ -133,18 +132,14 @@ class Builder:
         counted = shape.least > sum(one.required for one in kept)
         others = []
         for cell in self._members.classes(shape, names):
-            if cell.within and not is_possible(cell.content):
-                continue
             needed = [term for keys, term in shape.exists if self._members.inside(cell.within, keys, names)]
-            if not self._emptiness.possible(cell.term):
-                continue
-            key = self.lexeme(quoted(cell.content))
+            key = self.lexeme(quoted(self._members.content(cell.within, names, "written")))
             others.append(Others(key, self.term(cell.term), distinct=counted))
             for term in needed:
                 both_terms = self._normalizer.terms.all_of((cell.term, term))
                 if both_terms == cell.term:
                     others[-1] = Others(key, self.term(cell.term), 1, distinct=counted)
-                elif self._emptiness.possible(both_terms):
+                elif both_terms != FALSE:
                     others.append(Others(key, self.term(both_terms), 1, distinct=counted))
         return Object(
             self._opening_object,
@@ -159,8 +154,9 @@ class Builder:
         )
 
     def _allowed(self, shape: Objects, named: list[Named]) -> list[Named]:
-        """The named members that may occur: neither impossible themselves nor in need of one that is."""
-        kept = {one.key: one for one in named if one.term != FALSE and self._emptiness.possible(one.term)}
+        """The named members that may occur: neither forbidden themselves nor in need of one that is. (What turns out to
+        be impossible, the machine does not offer.)"""
+        kept = {one.key: one for one in named if one.term != FALSE}
         changed = bool(shape.needs)
         while changed:
             lost = {key for key, needed in shape.needs if key in kept and needed not in kept}
@@ -190,6 +186,3 @@ class Builder:
 def is_nothing(expression: Expression) -> bool:
     """Whether it is written as the empty language."""
     return expression == either(())
-
-
-__all__ = ["ANY_STRING_TEXT", "Builder", "both", "complement", "element", "is_nothing", "words"]

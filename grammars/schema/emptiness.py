@@ -9,7 +9,7 @@ from .algebra import Algebra, element
 from .keys import KeySets
 from .members import Members
 from .numbers import number_text
-from .shapes import Arrays, Keys, Normal, Numbers, Objects, Strings
+from .shapes import Arrays, Normal, Numbers, Objects, Strings
 from .strings import content, is_possible
 from .terms import FALSE, TRUE, Node, Term, Terms
 
@@ -85,7 +85,7 @@ class Emptiness:
         """Whether there is such a string."""
         if not shape.inside and not shape.outside and not shape.without:
             return shape.values is None or bool(shape.values)
-        return is_possible(content(shape, "written"))
+        return is_possible(content(shape, "utf8"))
 
     def arrays(self, shape: Arrays) -> bool:
         """Whether there is such an array."""
@@ -159,7 +159,7 @@ class Emptiness:
                 for one in classes
             ):
                 return False
-        return any(is_possible(one.content) and self.possible(one.term) for one in classes)
+        return any(self.members.is_possible(one.within, names) and self.possible(one.term) for one in classes)
 
 
 def surely_possible(raw: dict[str, Any]) -> bool:
@@ -169,5 +169,3 @@ def surely_possible(raw: dict[str, Any]) -> bool:
     given = raw.get("type")
     return given is None or given in ("array", "object") or (isinstance(given, str) and given in _SURE)
 
-
-__all__ = ["Emptiness", "Keys", "surely_possible"]

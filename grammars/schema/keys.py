@@ -22,17 +22,18 @@ class KeySets:
         found = (
             name in keys.names
             or any(self.has(part, name) for part in keys.parts)
-            or any(contains_text(matching(pattern, "json"), name) for pattern in keys.patterns)
-            or any(contains_text(self._of_term(term, "json"), name) for term in keys.terms)
+            or any(contains_text(matching(pattern, "utf8"), name) for pattern in keys.patterns)
+            or any(contains_text(self._of_term(term, "utf8"), name) for term in keys.terms)
         )
         return found != keys.inverted
 
     def expression(self, keys: Keys, encoding: Encoding) -> Expression:
         """The contents of the strings in the set (of a complement: in every spelling)."""
+        every: Encoding = "utf8" if encoding == "utf8" else "json"
         if keys == ALL_KEYS:
-            return universe("json")
+            return universe(every)
         if keys.inverted:
-            return both([universe("json"), complement(self._union(keys, "json"))])
+            return both([universe(every), complement(self._union(keys, every))])
         return self._union(keys, encoding)
 
     def _union(self, keys: Keys, encoding: Encoding) -> Expression:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ...errors import GrammarTooLarge
 from ..expression import Expression, both, complement
+from ..patterns import Encoding
 from .keys import KeySets
 from .shapes import ALL_KEYS, Keys, Objects
 from .strings import is_possible, words
@@ -26,7 +27,6 @@ class Named(NamedTuple):
 class Class(NamedTuple):
     """Keys that are not named and the term that their values satisfy. `within`: which sets they are in, and not in."""
 
-    content: Expression
     term: Term
     within: tuple[tuple[Keys, bool], ...]
 
@@ -62,7 +62,7 @@ class Members:
                 raise GrammarTooLarge(f"patternProperties that overlap in more than {_MOST_CLASSES} ways")
         for keys, _ in shape.exists:
             cells = [cell for old in cells for cell in self._split(old, keys, TRUE, names)]
-        return [Class(self._content(within, names), term, within) for within, term in cells if term != FALSE]
+        return [Class(term, within) for within, term in cells if term != FALSE]
 
     def _split(
         self, cell: tuple[tuple[tuple[Keys, bool], ...], Term], keys: Keys, term: Term, names: frozenset[str]
@@ -73,7 +73,7 @@ class Members:
         for choice, after in ((True, self.terms.all_of((before, term))), (False, before)):
             if inside is None:
                 parted = (*within, (keys, choice))
-                if is_possible(self._content(parted, names)):
+                if is_possible(self.content(parted, names, "utf8")):
                     yield parted, after
             elif inside is choice:
                 yield within, after
@@ -98,12 +98,20 @@ class Members:
     def _atom(within: tuple[tuple[Keys, bool], ...], keys: Keys) -> bool | None:
         return next((chosen for other, chosen in within if other == keys), None)
 
-    def _content(self, within: tuple[tuple[Keys, bool], ...], names: frozenset[str]) -> Expression:
-        inside = [self.keys.expression(keys, "written") for keys, chosen in within if chosen]
-        outside = [complement(self.keys.expression(keys, "json")) for keys, chosen in within if not chosen]
+    def content(
+        self, within: tuple[tuple[Keys, bool], ...], names: frozenset[str], encoding: Encoding
+    ) -> Expression:
+        """The contents of the strings of a class of keys."""
+        every: Encoding = "utf8" if encoding == "utf8" else "json"
+        inside = [self.keys.expression(keys, encoding) for keys, chosen in within if chosen]
+        outside = [complement(self.keys.expression(keys, every)) for keys, chosen in within if not chosen]
         if names:
-            outside.append(complement(words(tuple(sorted(names)), "json")))
-        return both((inside or [self.keys.expression(ALL_KEYS, "json")]) + outside)
+            outside.append(complement(words(tuple(sorted(names)), every)))
+        return both((inside or [self.keys.expression(ALL_KEYS, every)]) + outside)
+
+    def is_possible(self, within: tuple[tuple[Keys, bool], ...], names: frozenset[str]) -> bool:
+        """Whether the class has any key. (All keys but finitely many are always some.)"""
+        return not within or is_possible(self.content(within, names, "utf8"))
 
     def variants(self, shape: Objects) -> list[Objects]:
         """The shape without the obligations that a named member can meet: one shape for each way to meet them."""

@@ -14,6 +14,7 @@ from .shapes import ALL_KEYS, EVERYTHING, NOTHING_AT_ALL, Arrays, Keys, Normal, 
 from .terms import FALSE, TRUE, AllOf, AnyOf, Node, NotOf, Term, Terms, Value
 from .values import value_normal
 
+_MANY = 6  # shapes; beyond, those without values are looked for
 DEEPEST = 100  # applicators within applicators, and references to references, without a value in between
 
 
@@ -48,7 +49,7 @@ class Normalizer:
             elif isinstance(meaning, AllOf):
                 found = EVERYTHING
                 for one in meaning.terms:
-                    found = self.algebra.conjunction(found, self.normal(one))
+                    found = self._conjunction(found, self.normal(one))
             elif isinstance(meaning, AnyOf):
                 found = self.algebra.disjunction([self.normal(one) for one in meaning.terms])
             elif isinstance(meaning, NotOf):
@@ -92,7 +93,7 @@ class Normalizer:
         words = raw.keys() & _APPLICATORS
         if not words:
             return found
-        both = self.algebra.conjunction
+        both = self._conjunction
         for word in ("$ref", "$dynamicRef", "$recursiveRef"):
             if word in words and (draft >= 2019 or word == "$ref"):
                 found = both(found, self.normal(self._reference(raw, word, resource, pointer)))
@@ -101,7 +102,7 @@ class Normalizer:
         if "anyOf" in words:
             found = both(found, self._any_of(self._list(raw, "anyOf", pointer, resource)))
         if "oneOf" in words:
-            found = both(found, self._one_of(self._list(raw, "oneOf", pointer, resource), f"{pointer}/oneOf"))
+            found = self._one_of(found, self._list(raw, "oneOf", pointer, resource), f"{pointer}/oneOf")
         if "not" in words:
             opposite = self.normal(self.terms.node(raw["not"], f"{pointer}/not", resource))
             found = both(found, self.algebra.complement(opposite, f"{pointer}/not"))
@@ -144,28 +145,38 @@ class Normalizer:
                     parts.append(together)
         return self.algebra.disjunction(parts)
 
-    def _one_of(self, options: list[Term], path: str) -> Normal:
-        """Exactly one: options that share no value are simply alternatives, the others exclude each other."""
+    def _conjunction(self, left: Normal, right: Normal) -> Normal:
+        """The values in both; when that splits a lot, without the shapes that have none."""
+        found = self.algebra.conjunction(left, right)
+        if len(found.objects) > _MANY:
+            found = found._replace(objects=tuple(shape for shape in found.objects if self.emptiness.objects(shape)))
+        if len(found.arrays) > _MANY:
+            found = found._replace(arrays=tuple(shape for shape in found.arrays if self.emptiness.arrays(shape)))
+        return found
+
+    def _one_of(self, context: Normal, options: list[Term], path: str) -> Normal:
+        """Exactly one: options that share no value are simply alternatives, the others exclude each other. `context`
+        is what else holds: with it, more of them share none."""
         parts = [self.normal(one) for one in options]
-        found = list(parts)
+        found = [self._conjunction(context, part) for part in parts]
         for first, left in enumerate(parts):
             for second in range(first + 1, len(parts)):
                 right = parts[second]
-                if self.emptiness.normal_is_empty(self.algebra.conjunction(left, right)):
+                if self.emptiness.normal_is_empty(self.algebra.conjunction(found[first], right)):
                     continue
-                found[first] = self.algebra.conjunction(found[first], self.algebra.complement(right, path))
-                found[second] = self.algebra.conjunction(found[second], self.algebra.complement(left, path))
+                found[first] = self._conjunction(found[first], self.algebra.complement(right, path))
+                found[second] = self._conjunction(found[second], self.algebra.complement(left, path))
         return self.algebra.disjunction(found)
 
     def _conditional(self, raw: dict[str, Any], pointer: str, resource: int) -> Normal:
         if "then" not in raw and "else" not in raw and not self.annotated:
             return EVERYTHING
-        condition = self.normal(self.terms.node(raw["if"], f"{pointer}/if", resource))
+        condition = _by_presence(self.normal(self.terms.node(raw["if"], f"{pointer}/if", resource)))
         ways = []
         for word, given in (("then", condition), ("else", None)):
             given = self.algebra.complement(condition, f"{pointer}/if") if given is None else given
             follows = self.normal(self.terms.node(raw.get(word, True), f"{pointer}/{word}", resource))
-            ways.append(self.algebra.conjunction(given, follows))
+            ways.append(self._conjunction(given, follows))
         return self.algebra.disjunction(ways)
 
     def _dependent(self, key: str, term: Term) -> Normal:
@@ -188,6 +199,19 @@ _APPLICATORS = frozenset(
     "$ref $dynamicRef $recursiveRef allOf anyOf oneOf not if dependentSchemas dependencies "
     "unevaluatedProperties unevaluatedItems".split()
 )
+
+
+def _by_presence(normal: Normal) -> Normal:
+    """Objects with one condition on a member that may be absent, as two shapes: absent, and present. Many conditions
+    on one key then exclude each other, where they would multiply."""
+    found = []
+    for shape in normal.objects:
+        loose = [key for key, term in shape.named if key not in shape.required and term != FALSE]
+        if len(loose) == 1:
+            found.append(shape._replace(named=tuple((key, FALSE if key in loose else term) for key, term in shape.named)))
+            shape = shape._replace(required=(*shape.required, *loose))
+        found.append(shape)
+    return normal._replace(objects=tuple(found))
 
 
 _ANNOTATIONS = frozenset(("$ref", "title", "description", "$comment", "default", "examples", "deprecated"))

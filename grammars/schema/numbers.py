@@ -12,7 +12,8 @@ from functools import lru_cache
 
 from ...errors import GrammarTooLarge
 from ..expression import EMPTY, NOTHING, Expression, both, byte_range, complement, concat, either, literal, repeat
-from .algebra import exact_number
+from .algebra import exact_number, fraction_fits
+from .multiples import multiples
 from .shapes import Bound, Numbers
 
 DIGIT = byte_range(0x30, 0x39)
@@ -46,11 +47,29 @@ def number_text(shape: Numbers) -> Expression:
         parts.append(_decimals(shape.low, shape.high))
     if shape.fractional:
         parts.append(complement(_ANY_INTEGER))
+    small = _listed(shape)
+    if small is not None:
+        return small
     parts += [multiples(step) for step in shape.steps if not (shape.integer and step == 1)]
     parts += [complement(multiples(step)) for step in shape.not_steps]
     if shape.without:
         parts.append(complement(either(_exactly(exact_number(value)) for value in sorted(shape.without))))
     return both(parts)
+
+
+def _listed(shape: Numbers) -> Expression | None:
+    """Multiples within narrow bounds, one by one."""
+    low, high = shape.low, shape.high
+    if not shape.steps or low is None or high is None or (high.value - low.value) / shape.steps[0] > 1000:
+        return None
+    step = shape.steps[0]
+    found = []
+    for count in range(int(low.value // step), int(high.value // step) + 1):
+        value = count * step
+        bare = shape._replace(values=None)
+        if fraction_fits(value, bare):
+            found.append(concat([literal(str(value).encode()), _ONE_ZERO]) if shape.integer else _exactly(value))
+    return either(found)
 
 
 def _exactly(value: Fraction) -> Expression:

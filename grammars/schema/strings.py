@@ -1,7 +1,8 @@
 """Sets of strings as expressions over the contents of a JSON string: patterns, formats, lengths, constants.
 
 Two spellings. "written" is what a value is written with: printable ASCII raw, everything else raw or escaped. "json" is
-every spelling that JSON allows; what is excluded is excluded in all of them.
+every spelling that JSON allows; what is excluded is excluded in all of them. Questions (is there any such string, is
+this one of them) are put in plain UTF-8, where the automata are small.
 """
 
 from __future__ import annotations
@@ -62,16 +63,17 @@ def atom_content(atom: Atom, encoding: Encoding) -> Expression:
 @lru_cache(4096)
 def content(shape: Strings, encoding: Encoding) -> Expression:
     """The contents of strings of this shape. With `encoding` "written", free text still comes in every spelling."""
-    outside = [complement(atom_content(atom, "json")) for atom in shape.outside]
+    every: Encoding = "utf8" if encoding == "utf8" else "json"
+    outside = [complement(atom_content(atom, every)) for atom in shape.outside]
     if shape.without:
-        outside.append(complement(words(tuple(sorted(shape.without)), "json")))
+        outside.append(complement(words(tuple(sorted(shape.without)), every)))
     if shape.values is not None:
         found = [words(shape.values, encoding)]
         found += [atom_content(atom, encoding) for atom in shape.inside]
         return both(found + outside)
     found = [atom_content(atom, encoding) for atom in shape.inside]
     if shape.least or shape.most is not None or not found:
-        found.append(repeat(characters(ANY_CHARACTER, "json"), shape.least, shape.most))
+        found.append(repeat(characters(ANY_CHARACTER, every), shape.least, shape.most))
     return both(found + outside)
 
 
@@ -99,15 +101,5 @@ def accepts(expression: Expression, data: bytes) -> bool:
 
 
 def contains_text(expression: Expression, text: str) -> bool:
-    """Whether `text`, as JSON writes it, is in a language of contents in the spelling "json" or "written"."""
-    if expression == ANYTHING:
-        return True
-    return accepts(expression, as_written(text))
-
-
-def as_written(text: str) -> bytes:
-    """One JSON spelling of the text's content."""
-    import json
-
-    written = json.dumps(text, ensure_ascii=False)[1:-1]
-    return written.encode("utf-8", "surrogatepass")
+    """Whether `text` is in a language of plain UTF-8; a text with a lone surrogate is in none but ANYTHING."""
+    return expression == ANYTHING or accepts(expression, text.encode("utf-8", "surrogatepass"))
