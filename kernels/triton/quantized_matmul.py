@@ -29,11 +29,11 @@ def int4_matmul(
     m, k = x.shape
     n = len(packed)
     parts = torch.empty((splits, m, n), dtype=torch.float32, device=x.device)
-    block_m, block_n = _tile(m)
+    block_m, block_n, warps = tile(m)
     if m and n:
         _int4[(triton.cdiv(m, block_m), triton.cdiv(n, block_n), splits)](
             x, packed, scales, minima, parts, m, n, k, triton.cdiv(k // 32, splits),
-            BLOCK_M=block_m, BLOCK_N=block_n, num_warps=4, num_stages=3,
+            BLOCK_M=block_m, BLOCK_N=block_n, num_warps=warps, num_stages=3,
         )  # fmt: skip
     return _summed(parts, x.dtype)
 
@@ -77,11 +77,11 @@ def int8_matmul(x: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor, *, 
     m, k = x.shape
     n = len(weight)
     parts = torch.empty((splits, m, n), dtype=torch.float32, device=x.device)
-    block_m, block_n = _tile(m)
+    block_m, block_n, warps = tile(m)
     if m and n:
         _int8[(triton.cdiv(m, block_m), triton.cdiv(n, block_n), splits)](
             x, weight, scales, scales, parts, m, n, k, triton.cdiv(triton.cdiv(k, 64), splits),
-            BLOCK_M=block_m, BLOCK_N=block_n, BOTH=False, num_warps=4, num_stages=3,
+            BLOCK_M=block_m, BLOCK_N=block_n, BOTH=False, num_warps=warps, num_stages=3,
         )  # fmt: skip
     return _summed(parts, x.dtype)
 
@@ -93,11 +93,11 @@ def w8a8_matmul(
     m, k = x.shape
     n = len(weight)
     parts = torch.empty((1, m, n), dtype=torch.float32, device=x.device)
-    block_m, block_n = _tile(m)
+    block_m, block_n, warps = tile(m)
     if m and n:
         _int8[(triton.cdiv(m, block_m), triton.cdiv(n, block_n), 1)](
             x, weight, scales, x_scales, parts, m, n, k, triton.cdiv(k, 64),
-            BLOCK_M=max(32, block_m), BLOCK_N=block_n, BOTH=True, num_warps=4, num_stages=3,
+            BLOCK_M=max(32, block_m), BLOCK_N=block_n, BOTH=True, num_warps=warps, num_stages=3,
         )  # fmt: skip
     return _summed(parts, dtype)
 
@@ -134,9 +134,9 @@ def _int8(
     tl.store(target, result, mask=rows & columns)
 
 
-def _tile(rows: int) -> tuple[int, int]:
-    """Rows and columns of a tile: tensor cores want 16 rows at least."""
-    return (16, 64) if rows <= 16 else (64, 64) if rows <= 64 else (128, 128)
+def tile(rows: int) -> tuple[int, int, int]:
+    """Rows and columns of a tile, and its warps: tensor cores want 16 rows at least."""
+    return (16, 64, 4) if rows <= 16 else (64, 64, 8) if rows <= 64 else (128, 64, 8)
 
 
 def _summed(parts: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
