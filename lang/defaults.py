@@ -34,6 +34,11 @@ def resolve(backend: Any = None) -> Backend:
     return _embedded_backend()
 
 
+def at_hand(backend: Any = None) -> Backend | None:
+    """The backend to use as far as it is there already: nothing is loaded."""
+    return as_backend(backend) if backend is not None else _default or _embedded
+
+
 def as_backend(value: Any) -> Backend:
     """A backend out of what people hold in hand: a backend, an engine, or what has one as its `endpoint`."""
     if isinstance(value, Backend):

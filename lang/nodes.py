@@ -52,6 +52,7 @@ class Gen:
     dtype: str | None = None  # SGLang's int, float, bool, str: a pattern and stops; the value stays a text
     reasoning: str | None = None  # the kind of model whose thoughts become a variable of their own
     place: Place | None = field(default=None, compare=False)
+    priority: int | None = field(default=None, compare=False)  # from the graph; None: what waits in its own stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Select:
     method: Any  # a ChoicesMethod (choices.py)
     temperature: float = 0.0
     place: Place | None = field(default=None, compare=False)
+    priority: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

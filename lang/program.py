@@ -222,7 +222,7 @@ class SglFunction:
         return made
 
     def explain(self, *args: Any, backend: Any = None, **kwargs: Any) -> Explanation:
-        """What the program will ask of the model, before anything runs: printed, and returned for `.svg()`, `.mermaid()`.
+        """What the program will ask of the model, before anything runs: printed; returned for .svg(), .mermaid().
 
         Arguments that are left out stand for any text. Tokens are counted by the backend, if one is there already.
         """

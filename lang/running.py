@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
 
@@ -29,6 +30,16 @@ class Body(Protocol):
 def in_program() -> bool:
     """Whether the caller is inside a program's body."""
     return _IN_PROGRAM.get()
+
+
+@contextmanager
+def inside_program() -> Iterator[None]:
+    """While inside, programs that are called without a state are pieces to append."""
+    before = _IN_PROGRAM.set(True)
+    try:
+        yield
+    finally:
+        _IN_PROGRAM.reset(before)
 
 
 def too_deep(name: str) -> ProgramError:

@@ -1,0 +1,130 @@
+"""Watches a body while it is traced: only building texts may happen, so that nothing else is frozen or done too early.
+
+A template is right when the body, run with other values, would do the same. Symbols refuse to be read; this guard
+refuses the rest: calls into C that look at a text with a hole in it (`re.search`), that give something else each time
+(`random`, `time`) or that have an effect (`print`, `open`, sockets). It sees every such call before it happens, through
+sys.setprofile, in the tracing thread only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from .symbols import EDGES, LookedAt, is_symbol
+
+_OWN = __name__.split(".")[0]
+# Modules that only compute: a call into them is left alone when nothing with a hole goes in.
+_PURE = frozenset(
+    (  # noqa: SIM905 - words read better than a column of quoted ones
+        "abc bisect collections copy dataclasses datetime decimal difflib enum fractions functools heapq html "
+        "inspect itertools json math numbers operator pprint re statistics string textwrap types typing "
+        "unicodedata"
+    ).split()
+)
+_BUILTINS = frozenset(
+    (  # noqa: SIM905 - words read better than a column of quoted ones
+        "abs all any bin callable chr delattr divmod format getattr hasattr hex isinstance issubclass iter len "
+        "max min next oct ord pow repr round setattr sum vars __build_class__"
+    ).split()
+)
+_ON_HOLES = frozenset("format join format_map __format__ __add__ __str__ __new__ __init_subclass__".split())  # noqa: SIM905
+_ORDERING = frozenset("sort index count remove".split())  # noqa: SIM905
+_CONTAINERS = (str, list, tuple, dict, set, frozenset, int, float, bool, bytes, slice, range)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """While inside, a call that a template cannot hold raises LookedAt in the body instead of happening."""
+    profile, trace = sys.getprofile(), sys.gettrace()
+    sys.setprofile(_Watch())
+    sys.settrace(_watch_errors)
+    try:
+        yield
+    finally:
+        sys.settrace(trace)
+        sys.setprofile(profile)
+
+
+def _watch_errors(frame: FrameType, event: str, argument: Any) -> Any:
+    """An error inside a body ends the trace where it comes up: what catches it would go another way with a value."""
+    if event == "call":
+        if _ours(frame) or _module(frame) in sys.stdlib_module_names:
+            return None
+        frame.f_trace_lines = False
+    elif event == "exception":
+        kind, error, _ = argument
+        if not issubclass(kind, LookedAt | StopIteration | GeneratorExit):
+            raise LookedAt(f"the body raises {kind.__name__}: {str(error)[:80]}")
+    return _watch_errors
+
+
+class _Watch:
+    def __init__(self) -> None:
+        self._trusted: FrameType | None = None  # we are below this call of a pure function: nothing to watch
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
+        if self._trusted is not None:
+            if event == "return" and frame is self._trusted:
+                self._trusted = None
+        elif event == "call":
+            if self._is_harmless(frame):
+                self._trusted = frame
+        elif event == "c_call" and not _ours(frame):
+            self._check(argument)
+
+    def _is_harmless(self, frame: FrameType) -> bool:
+        if _ours(frame):
+            return False  # it may call a body, which is watched
+        if frame.f_back is not None and _ours(frame.f_back) and _module(frame) in sys.stdlib_module_names:
+            return True  # the language's own business
+        return _module(frame) in _PURE and not _holes_in(list(frame.f_locals.values()))
+
+    def _check(self, function: Any) -> None:
+        owner = getattr(function, "__self__", None)
+        name = function.__name__
+        if isinstance(owner, type(sys)):  # a function of a module
+            module = owner.__name__
+            if (module == "builtins" and name in _BUILTINS) or module.lstrip("_") in _PURE - {"re"}:
+                return
+            raise LookedAt(f"the body calls {name}()" if module == "builtins" else f"the body calls {module}.{name}()")
+        if type(owner) is str and _has_hole(owner) and name not in _ON_HOLES:
+            raise LookedAt(f"the body calls .{name}() of a text with a value in it that is not there yet")
+        if name in _ORDERING and _holes_in([owner]):
+            raise LookedAt(f"the body calls .{name}() of a {type(owner).__name__} of values that are not there yet")
+        if isinstance(owner, type) and owner.__module__ in ("builtins", "collections", "enum"):
+            return
+        if owner is None or not issubclass(type(owner), _CONTAINERS):
+            if owner is not None and type(owner).__module__.partition(".")[0].lstrip("_") in _PURE - {"re"}:
+                return
+            raise LookedAt(f"the body calls {name}()" + (f" of a {type(owner).__name__}" if owner is not None else ""))
+
+
+def _ours(frame: FrameType) -> bool:
+    """Whether a frame is the language's own, which does what it must whether or not it is traced."""
+    name: str = frame.f_globals.get("__name__", "")
+    return name.startswith((f"{_OWN}.lang.", f"{_OWN}.grammars.", f"{_OWN}.errors"))
+
+
+def _module(frame: FrameType) -> str:
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0].lstrip("_")
+
+
+def _has_hole(text: str) -> bool:
+    return any(str.__contains__(text, edge) for edge in EDGES)
+
+
+def _holes_in(things: list[Any], depth: int = 4) -> bool:
+    """Whether a symbol, or a text with a hole, is among things or a few levels inside them."""
+    for thing in things:
+        if is_symbol(thing) or (isinstance(thing, str) and _has_hole(thing)):
+            return True
+        if depth and isinstance(thing, list | tuple | set | frozenset) and _holes_in(list(thing), depth - 1):
+            return True
+        if depth and isinstance(thing, dict) and _holes_in([*thing.keys(), *thing.values()], depth - 1):
+            return True
+    return False

@@ -1,0 +1,69 @@
+"""Drops what nobody reads: branches, and ends of branches, whose values no text, join, result or reader asks for."""
+
+from __future__ import annotations
+
+from ..graph import Fork, Graph, Item, Join, Position
+from ..references import Value, references
+from .edit import Move, rewritten
+
+
+def drop_unread(graph: Graph) -> Graph:
+    """The graph without items that nothing which is read depends on.
+
+    Stream 0 belongs to whoever called the program and is kept whole; so is a stream that is joined (its errors surface
+    at the join). Of other streams the part up to the last value that is used is kept. A graph that stops early is left
+    as it is, because the rest of the program may read anything.
+    """
+    if graph.stop is not None:
+        return graph
+    needed = _needed(graph)
+    moves = []
+    for stream in graph.streams:
+        kept = needed[stream.number]
+        items: list[Item] = []
+        came_from: list[int] = []
+        for index, item in enumerate(stream.items[:kept]):
+            if isinstance(item, Fork):
+                item = Fork(tuple(child for child in item.children if needed[child]), item.place)
+                if not item.children:
+                    continue
+            items.append(item)
+            came_from.append(index)
+        moves.append(Move(tuple(items), tuple(came_from)))
+    return rewritten(graph, moves)
+
+
+def _needed(graph: Graph) -> list[int]:
+    """How many items of each stream are needed."""
+    needed = [0] * len(graph.streams)
+    work: list[Position] = []
+    done: set[Position] = set()
+
+    def need(position: Position) -> None:
+        if position not in done:
+            done.add(position)
+            work.append(position)
+
+    def need_all(stream: int) -> None:
+        for index in range(len(graph.streams[stream].items)):
+            need((stream, index))
+
+    for stream in (0, *graph.kept):
+        need_all(stream)
+    for reference in references(graph.result):
+        if isinstance(reference.source, Value):
+            need((reference.source.stream, reference.source.position))
+    while work:
+        position = work.pop()
+        needed[position[0]] = max(needed[position[0]], position[1] + 1)
+        before = graph.previous(position)
+        if before is not None:
+            need(before)
+        item = graph.item(position)
+        if isinstance(item, Join):
+            for child in item.children:
+                need_all(child)
+        for reference in references(item):
+            if isinstance(reference.source, Value):
+                need((reference.source.stream, reference.source.position))
+    return needed
