@@ -9,7 +9,7 @@ from ..expression import EMPTY, Expression, either, literal
 from ..program import Array, Definition, Kind, Lexeme, Member, Object, Others, Place, Program, Rules, Symbol
 from .elements import Elements
 from .layout import Layout
-from .members import Members, Named
+from .members import Members, Named, Variant
 from .normalize import Normalizer
 from .numbers import number_text
 from .shapes import Arrays, Normal, Objects
@@ -115,10 +115,9 @@ class Builder:
         parts += [quoted(content(shape, "written")) for shape in normal.strings]
         return either(parts)
 
-    def _object(self, shape: Objects) -> Definition:
-        named = self._members.named(shape)
-        names = frozenset(one.key for one in named)
-        kept = self._allowed(shape, named)
+    def _object(self, variant: Variant) -> Definition:
+        shape = variant.shape
+        kept = self._allowed(shape, self._members.named(shape))
         places = {one.key: place for place, one in enumerate(kept)}
         members = tuple(
             Member(
@@ -131,16 +130,11 @@ class Builder:
         )
         counted = shape.least > sum(one.required for one in kept)
         others = []
-        for cell in self._members.classes(shape, names):
-            needed = [term for keys, term in shape.exists if self._members.inside(cell.within, keys, names)]
-            key = self.lexeme(quoted(self._members.content(cell.within, names, "written")))
-            others.append(Others(key, self.term(cell.term), distinct=counted))
-            for term in needed:
-                both_terms = self._normalizer.terms.all_of((cell.term, term))
-                if both_terms == cell.term:
-                    others[-1] = Others(key, self.term(cell.term), 1, distinct=counted)
-                elif both_terms != FALSE:
-                    others.append(Others(key, self.term(both_terms), 1, distinct=counted))
+        for cell in variant.classes:
+            key = self.lexeme(quoted(self._members.content(cell.within, variant.names, "written")))
+            pinned = {term for within, term in variant.pinned if within == cell.within}
+            others.append(Others(key, self.term(cell.term), int(cell.term in pinned), distinct=counted))
+            others += [Others(key, self.term(term), 1, distinct=counted) for term in sorted(pinned - {cell.term})]
         return Object(
             self._opening_object,
             self._colon,

@@ -51,6 +51,7 @@ class Document:
         self._inner: dict[int, int] | None = None  # id(raw) -> resource, for subschemas with an $id of their own
         self._by_uri: dict[str, int] = {}
         self._anchors: dict[tuple[int, str], Target] = {}
+        self._dynamic: set[tuple[int, str]] = set()  # which of the anchors are $dynamicAnchor
         self._simple = not self.words & {"$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor"}
 
     def draft(self, resource: int) -> int:
@@ -81,7 +82,8 @@ class Document:
             anchor = self._anchors.get((at, fragment))
             if anchor is None:
                 raise GrammarError(f"no $anchor {shown(fragment)} for {shown(reference)}", pointer)
-            if dynamic and sum(name == fragment for _, name in self._anchors) > 1:
+            several = sum(name == fragment for _, name in self._dynamic) > 1
+            if dynamic and (at, fragment) in self._dynamic and several:
                 raise GrammarError(f"a $dynamicRef to one of several anchors {shown(fragment)}", pointer)
             return anchor
         return self._follow(self.resources[at], at, fragment, reference, pointer)
@@ -144,6 +146,8 @@ class Document:
             anchor = raw.get(word)
             if isinstance(anchor, str) and draft >= 2019:
                 self._anchors.setdefault((resource, anchor), Target(raw, pointer, resource))
+                if word == "$dynamicAnchor":
+                    self._dynamic.add((resource, anchor))
         return resource
 
 

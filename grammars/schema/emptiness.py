@@ -7,9 +7,9 @@ from typing import Any
 
 from .algebra import Algebra, element
 from .keys import KeySets
-from .members import Members
+from .members import Members, Variant
 from .numbers import number_text
-from .shapes import Arrays, Normal, Numbers, Objects, Strings
+from .shapes import Arrays, Keys, Normal, Numbers, Objects, Strings
 from .strings import content, is_possible
 from .terms import FALSE, TRUE, Node, Term, Terms
 
@@ -131,35 +131,31 @@ class Emptiness:
             return True
         return any(self._object(one) for one in self.members.variants(shape))
 
-    def _object(self, shape: Objects) -> bool:
-        required, count = set(shape.required), 0
+    def _object(self, variant: Variant) -> bool:
+        shape = variant.shape
+        required = set(shape.required)
         changed = bool(shape.needs)
         while changed:
             more = {needed for key, needed in shape.needs if key in required} - required
             required |= more
             changed = bool(more)
-        named = self.members.named(shape)
-        for key, term, _ in named:
-            possible = self.possible(term) if key in required or shape.least else True
-            if key in required and not possible:
-                return False
-            count += possible
-        if shape.most is not None and max(shape.least, len(required)) > shape.most:
+        fewest = len(required) + len(variant.pinned)
+        if shape.most is not None and max(shape.least, fewest) > shape.most:
             return False
-        if count >= shape.least and not shape.exists:
+        named = self.members.named(shape)
+        if not all(self.possible(term) for key, term, _ in named if key in required):
+            return False
+        if not all(self._class(variant, within, term) for within, term in variant.pinned):
+            return False
+        if fewest >= shape.least:
             return True
-        return self._others(shape, frozenset(key for key, _, _ in named))
+        optional = sum(self.possible(term) for key, term, _ in named if key not in required)
+        return fewest + optional >= shape.least or any(
+            self._class(variant, one.within, one.term) for one in variant.classes
+        )
 
-    def _others(self, shape: Objects, names: frozenset[str]) -> bool:
-        classes = self.members.classes(shape, names)
-        for keys, term in shape.exists:
-            if not any(
-                self.members.inside(one.within, keys, names) is not False
-                and self.possible(self.terms.all_of((one.term, term)))
-                for one in classes
-            ):
-                return False
-        return any(self.members.is_possible(one.within, names) and self.possible(one.term) for one in classes)
+    def _class(self, variant: Variant, within: tuple[tuple[Keys, bool], ...], term: Term) -> bool:
+        return self.possible(term) and self.members.is_possible(within, variant.names)
 
 
 def surely_possible(raw: dict[str, Any]) -> bool:

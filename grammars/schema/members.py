@@ -31,6 +31,16 @@ class Class(NamedTuple):
     within: tuple[tuple[Keys, bool], ...]
 
 
+class Variant(NamedTuple):
+    """A shape whose obligations are settled: what named members must meet is in `shape`; for each of `pinned`, some
+    other member whose key is in that class (by its `within`) satisfies that term."""
+
+    shape: Objects
+    names: frozenset[str]
+    classes: tuple[Class, ...]
+    pinned: tuple[tuple[tuple[tuple[Keys, bool], ...], Term], ...]
+
+
 class Members:
     """Takes shapes of objects apart."""
 
@@ -41,7 +51,9 @@ class Members:
     def named(self, shape: Objects) -> list[Named]:
         """Every key that the shape speaks of by name, as the schema orders them, with all that its value satisfies."""
         terms = dict(shape.named)
-        for key in (*shape.required, *(key for pair in shape.needs for key in pair)):
+        also = [key for pair in shape.needs for key in pair]
+        also += [key for keys, _ in shape.exists for key in sorted(_names(keys))]
+        for key in (*shape.required, *also):
             terms.setdefault(key, TRUE)
         required = set(shape.required)
         found = []
@@ -113,24 +125,46 @@ class Members:
         """Whether the class has any key. (All keys but finitely many are always some.)"""
         return not within or is_possible(self.content(within, names, "utf8"))
 
-    def variants(self, shape: Objects) -> list[Objects]:
-        """The shape without the obligations that a named member can meet: one shape for each way to meet them."""
-        found = [shape]
+    def variants(self, shape: Objects) -> list[Variant]:
+        """The shape as alternatives in which it is settled which members meet its obligations (`exists`)."""
+        names = frozenset(one.key for one in self.named(shape))
+        classes = tuple(self.classes(shape, names))
+        found = [Variant(shape._replace(exists=()), names, classes, ())]
         for keys, term in shape.exists:
-            names = [key for key, _, _ in self.named(shape) if self.keys.has(keys, key)]
-            names += [key for key in sorted(keys.names) if key not in names] if not keys.inverted else []
-            split = []
+            split: dict[Variant, None] = {}
             for one in found:
-                kept = one._replace(exists=tuple(pair for pair in one.exists if pair != (keys, term)))
-                split += [self._with(kept, name, term) for name in names]
-                if keys.inverted or keys.patterns or keys.terms or keys.parts:
-                    split.append(one)
-            found = split
+                split.update(dict.fromkeys(self._met(one, keys, term)))
+            found = list(split)
             if len(found) > _MOST_CLASSES:
-                raise GrammarTooLarge("an obligation that can be met in too many ways")
+                raise GrammarTooLarge("obligations that can be met in too many ways")
         return found
 
-    def _with(self, shape: Objects, key: str, term: Term) -> Objects:
-        named = dict(shape.named)
-        named[key] = self.terms.all_of((named.get(key, TRUE), term))
-        return shape._replace(named=tuple(named.items()), required=tuple(dict.fromkeys((*shape.required, key))))
+    def _met(self, one: Variant, keys: Keys, term: Term) -> Iterator[Variant]:
+        """The ways in which some member whose key is in `keys` satisfies `term`."""
+        named = dict(one.shape.named)
+        inside = [key for key in sorted(one.names) if self.keys.has(keys, key)]
+        classes = [cell for cell in one.classes if self.inside(cell.within, keys, one.names)]
+        if term == TRUE and any(key in one.shape.required for key in inside):
+            yield one
+            return
+        for key in inside:
+            also = self.terms.all_of((named.get(key, TRUE), term))
+            if also != FALSE:
+                changed = tuple((named | {key: also}).items())
+                required = tuple(dict.fromkeys((*one.shape.required, key)))
+                yield one._replace(shape=one.shape._replace(named=changed, required=required))
+        for cell in classes:
+            new = (cell.within, self.terms.all_of((cell.term, term)))
+            if new in one.pinned:
+                yield one
+            elif new[1] != FALSE:
+                yield one._replace(pinned=(*one.pinned, new))
+                for place, (within, before) in enumerate(one.pinned):
+                    if within == cell.within:
+                        both_terms = (within, self.terms.all_of((before, term)))
+                        yield one._replace(pinned=(*one.pinned[:place], both_terms, *one.pinned[place + 1 :]))
+
+
+def _names(keys: Keys) -> frozenset[str]:
+    """Every name that the set is made with."""
+    return keys.names.union(*(_names(part) for part in keys.parts))

@@ -158,11 +158,12 @@ class Normalizer:
         """Exactly one: options that share no value are simply alternatives, the others exclude each other. `context`
         is what else holds: with it, more of them share none."""
         parts = [self.normal(one) for one in options]
-        found = [self._conjunction(context, part) for part in parts]
+        alone = [self._conjunction(context, part) for part in parts]
+        found = alone[:]
         for first, left in enumerate(parts):
             for second in range(first + 1, len(parts)):
                 right = parts[second]
-                if self.emptiness.normal_is_empty(self.algebra.conjunction(found[first], right)):
+                if self.emptiness.normal_is_empty(self.algebra.conjunction(alone[first], right)):
                     continue
                 found[first] = self._conjunction(found[first], self.algebra.complement(right, path))
                 found[second] = self._conjunction(found[second], self.algebra.complement(left, path))
