@@ -27,6 +27,7 @@ from .run_context import RunContext
 from .selecting import step_select
 from .steps import (
     Step,
+    started_from,
     step_fork,
     step_media,
     step_role_end,
@@ -74,6 +75,7 @@ class StreamExecutor(Stream):
         made = StreamExecutor(self.context, None, history)
         made.variables = self.variables.copy()
         made.submitted_role = self.submitted_role
+        made.waits_for = self
         return made
 
     def submit(self, nodes: Iterable[Node], place: Place | None = None) -> None:
@@ -86,7 +88,7 @@ class StreamExecutor(Stream):
                 self.busy = True
         if mine:
             self.run()
-        if self.context.step_by_step:
+        if self.context.step_by_step or (self.history.parent is not None and not self.context.options.parallel_forks):
             self.sync()
 
     def fork(self, count: int, place: Place | None = None) -> list[StreamExecutor]:
@@ -94,6 +96,7 @@ class StreamExecutor(Stream):
         with self.lock:
             self._check_open(place, "it cannot be forked")
             children = [self.child() for _ in range(count)]
+            self.readers += count
             self.queue.append(ForkPoint(list(children), place))
             mine = not self.busy and self.attached
             if mine:
@@ -302,4 +305,5 @@ def _skip(stream: Stream, item: Entry | ForkPoint) -> list[Stream]:
     for child in item.children:
         child.error = child.error or first
         child.prefix, child.attached = stream.text(), True
+        started_from(child)
     return _claimed(item.children)

@@ -109,7 +109,7 @@ def _take(
     error = outcome.error
     if error is None and not outcome.texts:
         error = BackendError(f"the backend {stream.context.backend.name!r} ended a call with neither text nor error")
-    if error is not None or stream.abandoned or stream.context.stopped is not None:
+    if error is not None or not stream.needed or stream.context.stopped is not None:
         entry.meta = outcome.metas[0] if outcome.metas else None
         stream.fail(entry, error or BackendError("cancelled"))
         return

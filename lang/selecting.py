@@ -65,7 +65,7 @@ def step_select(stream: Stream, entry: Entry) -> bool:
 
 def _chosen(stream: Stream, entry: Entry, text: str, meta: Any) -> None:
     entry.meta = meta
-    if stream.abandoned or stream.context.stopped is not None:
+    if not stream.needed or stream.context.stopped is not None:
         raise InterruptedError("cancelled")
     add_text(stream, entry, text)
     if entry.variable is not None:

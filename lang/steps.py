@@ -151,7 +151,16 @@ def step_fork(stream: Stream, point: ForkPoint) -> list[Stream] | None:
     for child, own in zip(living, backend_stream.fork(len(living)), strict=True):
         inherit(child, stream, prefix)
         child.stream, child.attached = own, True
+        started_from(child)
     return living
+
+
+def started_from(child: Stream) -> None:
+    """The fork does not need its parent any more."""
+    with child.lock:
+        parent, child.waits_for = child.waits_for, None
+    if parent is not None:
+        parent.lose_reader()
 
 
 def inherit(child: Stream, parent: Stream, prefix: str) -> None:

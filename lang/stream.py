@@ -43,8 +43,8 @@ class Stream(ABC):
 
     __slots__ = (
         "abandoned", "attached", "busy", "call", "chunks", "context", "error", "gens_waiting", "history", "idle_wakes",
-        "lock", "messages", "operations", "prefix", "queue", "released", "role", "role_at", "role_parts", "scopes",
-        "sealed", "stream", "submitted_role", "text_wakes", "value_error", "variables",
+        "lock", "messages", "operations", "prefix", "queue", "readers", "released", "role", "role_at", "role_parts",
+        "scopes", "sealed", "stream", "submitted_role", "text_wakes", "value_error", "variables", "waits_for",
     )  # fmt: skip
 
     def __init__(self, context: RunContext, stream: BackendStream | None, history: StreamHistory) -> None:
@@ -70,7 +70,9 @@ class Stream(ABC):
         self.error: Exception | None = None  # after which nothing ran
         self.value_error: Exception | None = None  # of a value that could not be read; the text went on
         self.sealed: str | None = None  # why nothing more may be appended
-        self.abandoned = False  # nobody will read it
+        self.abandoned = False  # its state is gone
+        self.readers = 1  # its state, and each fork that has not started yet
+        self.waits_for: Stream | None = None  # for a fork that has not started: its parent
         self.released = False
         self.idle_wakes: list[Wake] = []
         self.text_wakes: list[Wake] = []
@@ -113,8 +115,8 @@ class Stream(ABC):
 
     @property
     def needed(self) -> bool:
-        """Whether anybody may still read it, or a fork of it."""
-        return not self.abandoned or self.forks_wait()
+        """Whether anybody may still read it, or a fork that starts further on."""
+        return self.readers > 0
 
     @property
     def finished(self) -> bool:
@@ -142,19 +144,34 @@ class Stream(ABC):
             self.tell_text()
 
     def abandon(self, why: str) -> None:
-        """Nobody will read it any more: drop what is queued and cancel what is in flight, unless forks wait for it."""
-        if self.released and self.sealed is not None:
-            return
+        """Its state is gone. Without other readers, what is queued is dropped and what is in flight is cancelled."""
         with self.lock:
             self.sealed = self.sealed or why
-            self.abandoned = self.context.options.cancel_unread or self.context.stopped is not None
-            needed = not self.abandoned or self.forks_wait()
-            idle = not self.working
-        if not needed:
-            self.cancel()
-        if idle:
+            gone, self.abandoned = self.abandoned, True
+        if gone:
+            return
+        if self.context.options.cancel_unread or self.context.stopped is not None:
+            self.lose_reader()
+        elif not self.working:
             self.release()
             self.tell_text()
+
+    def lose_reader(self) -> None:
+        """One of those for whom it runs does not need it any more: its state, or a fork that has started or is gone."""
+        stream: Stream | None = self
+        while stream is not None:
+            with stream.lock:
+                stream.readers -= 1
+                if stream.readers > 0:
+                    return
+                waits_for, stream.waits_for = stream.waits_for, None
+                idle = not stream.working
+            if idle:
+                stream.release()
+                stream.tell_text()
+            else:
+                stream.cancel()
+            stream = waits_for
 
     def break_off(self, error: Exception) -> None:
         """The body raised: nothing more comes, and reading says why."""
@@ -173,17 +190,6 @@ class Stream(ABC):
             self.history.cancelled = True
             call.cancel()
 
-    def forks_wait(self) -> bool:
-        """Whether somebody still reads a fork that starts further on."""
-        stack: list[Stream] = [self]
-        while stack:
-            for item in list(stack.pop().queue):
-                if isinstance(item, ForkPoint):
-                    if any(not child.abandoned for child in item.children):
-                        return True
-                    stack.extend(item.children)
-        return False
-
     def release(self) -> None:
         """Tell the backend that nobody comes back."""
         if not self.released and self.stream is not None:
@@ -195,7 +201,7 @@ class Stream(ABC):
     def fail(self, item: Item, error: Exception) -> None:
         """The item failed: neither its value nor what is behind it will ever be there."""
         program = self.context.program
-        if self.abandoned or self.context.stopped is not None:
+        if not self.needed or self.context.stopped is not None:
             found: Exception = Abandoned(f"{where(program, item.place)}: {self.context.stopped or self.sealed}")
         else:
             found = located(error, program, item.place, item.node if isinstance(item, Entry) else None)
