@@ -19,6 +19,7 @@ from .running import Body, begin, run_async, run_here
 from .state import ProgramState
 from .waiting import Subscribe, Waiter, Wake, wait
 
+_FIRST = asyncio.FIRST_COMPLETED
 Row = tuple[Sequence[Any], Mapping[str, Any]]
 NewContext = Callable[[], RunContext]
 
@@ -32,14 +33,32 @@ def threads(given: str | int, most: int) -> int:
     return given
 
 
+class Window:
+    """How many rows may be begun: `limit` under way, and as many that are done and not handed out."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.handed = 0  # rows that the caller has, or has had
+
+    def is_open(self, living: int, started: int) -> bool:
+        """Whether one more may begin."""
+        return living < self.limit and started - self.handed < 2 * self.limit
+
+
 def run_rows(
     body: Body, new_context: NewContext, rows: Sequence[Row], limit: int, progress_bar: bool, in_order: bool
 ) -> Iterator[ProgramState]:
-    """States of all rows, in order or as they finish; at most `limit` are under way. `row` and `raised` are set."""
+    """States of all rows, in order or as they finish; at most `limit` are under way. `row` and `raised` are set.
+
+    In order, a slow row makes others wait to be handed out: at most `limit` of them, then no more are begun.
+    """
+    window = Window(limit)
     start = _run_in_loop if body.is_async else _run_in_greenlets
     with tqdm(total=len(rows), disable=not progress_bar, desc=body.name, unit="row") as bar:
-        finished = start(body, new_context, rows, limit, bar.update)
-        yield from _ordered(finished) if in_order else finished
+        finished = start(body, new_context, rows, window, bar.update)
+        for state in _ordered(finished) if in_order else finished:
+            window.handed += 1
+            yield state
 
 
 def raising(states: Iterator[ProgramState], name: str) -> Iterator[ProgramState]:
@@ -133,7 +152,7 @@ class _RowWaiter(Waiter):
 
 
 def _run_in_greenlets(
-    body: Body, new_context: NewContext, rows: Sequence[Row], limit: int, tick: Callable[[], object]
+    body: Body, new_context: NewContext, rows: Sequence[Row], window: Window, tick: Callable[[], object]
 ) -> Iterator[ProgramState]:
     ready = _Ready()
     living: set[_RowWaiter] = set()
@@ -141,7 +160,7 @@ def _run_in_greenlets(
     thread = threading.get_ident()
     try:
         while living or started < len(rows):
-            if started < len(rows) and len(living) < limit:
+            if started < len(rows) and window.is_open(len(living), started):
                 row = _row(body, new_context(), rows[started], started, ready)
                 living.add(row)
                 started += 1
@@ -192,7 +211,7 @@ def _end(row: _RowWaiter) -> None:
 
 
 def _run_in_loop(
-    body: Body, new_context: NewContext, rows: Sequence[Row], limit: int, tick: Callable[[], object]
+    body: Body, new_context: NewContext, rows: Sequence[Row], window: Window, tick: Callable[[], object]
 ) -> Iterator[ProgramState]:
     """Async programs: all in one event loop, which runs in a thread so that this one may iterate."""
     finished: queue.SimpleQueue[ProgramState | BaseException | None] = queue.SimpleQueue()
@@ -211,8 +230,8 @@ def _run_in_loop(
     async def main() -> None:
         tasks: set[asyncio.Task[None]] = set()
         for index in range(len(rows)):
-            while len(tasks) >= limit:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            while not window.is_open(len(tasks), index) and not stopped.is_set():
+                await asyncio.wait([*tasks, asyncio.create_task(asyncio.sleep(0.01))], return_when=_FIRST)
             if stopped.is_set():
                 break
             task = asyncio.create_task(one(index))
