@@ -33,6 +33,7 @@ class Builder:
         self._limit = limit
         self._makers: dict[Symbol, Maker] = {}
         self._symbols: dict[object, Symbol] = {}
+        self._dotted = normalizer.document.draft(0) > 4  # 1.0 is an integer since draft 6
         self._layout = layout
         self._opening_object = self.lexeme(layout.opening_object)
         self._closing_object = self.lexeme(layout.closing_object)
@@ -111,7 +112,7 @@ class Builder:
     def _scalars(self, normal: Normal) -> Expression:
         parts = [_NULL] if normal.null else []
         parts += [_TRUE if one else _FALSE for one in normal.booleans]
-        parts += [number_text(shape) for shape in normal.numbers]
+        parts += [number_text(shape, self._dotted) for shape in normal.numbers]
         parts += [quoted(content(shape, "written")) for shape in normal.strings]
         return either(parts)
 

@@ -1,7 +1,8 @@
 """Sets of numbers as expressions over their decimal spellings: ranges digit by digit, multiples by their last digits.
 
-Numbers are written plainly, -12.50, or, when nothing but `type` restricts them, with an exponent too. Bounds are exact
-in decimal: `maximum: 0.3` takes 0.3 and 0.30 and not 0.30000000000000004.
+Numbers are written plainly, -12.50, or, when nothing but bounds restricts them, with an exponent too (of one digit
+before the point; of any number when there are no bounds). Bounds are exact in decimal: `maximum: 0.3` takes 0.3 and
+0.30 and not 0.30000000000000004. Constants are written as the schema writes them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ...errors import GrammarTooLarge
 from ..expression import EMPTY, NOTHING, Expression, both, byte_range, complement, concat, either, literal, repeat
 from .algebra import exact_number, fraction_fits
 from .multiples import multiples
+from .scientific import scientific
 from .shapes import Bound, Numbers
 
 DIGIT = byte_range(0x30, 0x39)
@@ -25,29 +27,30 @@ _ZERO = literal(b"0")
 _FRACTION = concat([_POINT, repeat(DIGIT, 1)])
 _ZEROS = repeat(concat([_POINT, repeat(_ZERO, 1)]), 0, 1)  # what an integer may end in, in every spelling
 _ONE_ZERO = repeat(literal(b".0"), 0, 1)  # what it may end in when we write it
-_EXPONENT = concat([either([literal(b"e"), literal(b"E")]), repeat(either([literal(b"+"), literal(b"-")]), 0, 1), repeat(DIGIT, 1)])
+_E = either([literal(b"e"), literal(b"E")])
+_SMALL_EXPONENT = either([concat([repeat(literal(b"+"), 0, 1), repeat(DIGIT, 1, 2)]), concat([literal(b"-"), repeat(DIGIT, 1, 3)])])
 PLAIN = concat([_SIGN, _NATURAL, repeat(_FRACTION, 0, 1)])
-ANY_NUMBER_TEXT = concat([PLAIN, repeat(_EXPONENT, 0, 1)])
-INTEGER_TEXT = concat([_SIGN, _NATURAL, _ONE_ZERO])
+_WITH_EXPONENT = concat([PLAIN, _E, _SMALL_EXPONENT])
 _ANY_INTEGER = concat([_SIGN, _NATURAL, _ZEROS])
 MOST_DIGITS = 400
 
 
 @lru_cache(4096)
-def number_text(shape: Numbers) -> Expression:
-    """The spellings of the numbers of this shape. GrammarTooLarge for steps that need too many states."""
+def number_text(shape: Numbers, dotted: bool = True) -> Expression:
+    """The spellings of the numbers of this shape; `dotted`: 1.0 is an integer. GrammarTooLarge for steps that need too
+    many states."""
     if shape.values is not None:
         return either(literal(json.dumps(value).encode()) for value in shape.values)
     if shape == Numbers():
-        return ANY_NUMBER_TEXT
+        return either([PLAIN, _WITH_EXPONENT, _decimals(None, None, True)])
     parts: list[Expression] = []
     if shape.integer:
-        parts.append(_integers(shape.low, shape.high))
+        parts.append(_integers(shape.low, shape.high, dotted))
     else:
-        parts.append(_decimals(shape.low, shape.high))
+        parts.append(_decimals(shape.low, shape.high, shape == Numbers(low=shape.low, high=shape.high)))
     if shape.fractional:
         parts.append(complement(_ANY_INTEGER))
-    small = _listed(shape)
+    small = _listed(shape, dotted)
     if small is not None:
         return small
     parts += [multiples(step) for step in shape.steps if not (shape.integer and step == 1)]
@@ -57,7 +60,7 @@ def number_text(shape: Numbers) -> Expression:
     return both(parts)
 
 
-def _listed(shape: Numbers) -> Expression | None:
+def _listed(shape: Numbers, dotted: bool) -> Expression | None:
     """Multiples within narrow bounds, one by one."""
     low, high = shape.low, shape.high
     if not shape.steps or low is None or high is None or (high.value - low.value) / shape.steps[0] > 1000:
@@ -68,7 +71,7 @@ def _listed(shape: Numbers) -> Expression | None:
         value = count * step
         bare = shape._replace(values=None)
         if fraction_fits(value, bare):
-            found.append(concat([literal(str(value).encode()), _ONE_ZERO]) if shape.integer else _exactly(value))
+            found.append(_integer(literal(str(value).encode()), dotted) if shape.integer else _exactly(value))
     return either(found)
 
 
@@ -96,13 +99,17 @@ def _decimal(value: Fraction) -> tuple[int, str]:
     return int(whole), digits
 
 
-def _integers(low: Bound | None, high: Bound | None) -> Expression:
+def _integer(text: Expression, dotted: bool) -> Expression:
+    return concat([text, _ONE_ZERO]) if dotted else text
+
+
+def _integers(low: Bound | None, high: Bound | None, dotted: bool) -> Expression:
     """Integers in a range, with `.0` behind them or not."""
     if low is None and high is None:
-        return INTEGER_TEXT
+        return _integer(concat([_SIGN, _NATURAL]), dotted)
     first = None if low is None else (low.value // 1 + 1 if low.exclusive or low.value % 1 else int(low.value))
     last = None if high is None else (-(-high.value // 1) - 1 if high.exclusive or high.value % 1 else int(high.value))
-    return concat([_signed(first if first is None else int(first), last if last is None else int(last)), _ONE_ZERO])
+    return _integer(_signed(first if first is None else int(first), last if last is None else int(last)), dotted)
 
 
 def _signed(first: int | None, last: int | None) -> Expression:
@@ -191,25 +198,26 @@ def _at_most(high: str) -> Expression:
     return found
 
 
-def _decimals(low: Bound | None, high: Bound | None) -> Expression:
-    """Numbers in a range, as plain decimals."""
-    if low is None and high is None:
+def _decimals(low: Bound | None, high: Bound | None, exponents: bool) -> Expression:
+    """Numbers in a range, as plain decimals, or with `exponents` too."""
+    if low is None and high is None and not exponents:
         return PLAIN
     found = []
     if high is None or high.value >= 0:
         floor = low if low is not None and low.value >= 0 else Bound(Fraction(0), False)
-        found.append(_magnitudes(floor, high))
+        found.append(_magnitudes(floor, high, exponents))
     if low is None or low.value < 0:
         ceiling = None if low is None else Bound(-low.value, low.exclusive)
         floor = Bound(Fraction(0), True) if high is None or high.value >= 0 else Bound(-high.value, high.exclusive)
-        found.append(concat([literal(b"-"), _magnitudes(floor, ceiling)]))
+        found.append(concat([literal(b"-"), _magnitudes(floor, ceiling, exponents)]))
     return either(found)
 
 
-def _magnitudes(low: Bound, high: Bound | None) -> Expression:
+def _magnitudes(low: Bound, high: Bound | None, exponents: bool) -> Expression:
     """Numbers of at least 0 in a range, without a sign."""
     above = _above(low)
-    return above if high is None else both([above, _below(high)])
+    plain = above if high is None else both([above, _below(high)])
+    return either([plain, scientific(low, high, naturals, _above, _below)]) if exponents else plain
 
 
 def _above(low: Bound) -> Expression:
