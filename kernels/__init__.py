@@ -1,7 +1,8 @@
-"""Where models run: `compute` chooses the compiled CPU core or plain torch, once."""
+"""Where models run: `compute` chooses the compiled CPU core, the GPU's kernels or plain torch, once."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 
 import torch
@@ -23,7 +24,8 @@ def compute(
     *,
     smoothing: Mapping[str, torch.Tensor] | None = None,
 ) -> Compute:
-    """A place to run a model: the compiled core on a CPU, plain torch elsewhere and where nothing can be compiled.
+    """A place to run a model: the compiled core on a CPU, Triton's kernels on a GPU, and plain
+    torch where nothing can be compiled.
 
     `mode` is fp32, bf16, int8, int4 or auto (the fastest that keeps the model's choices); `threads` defaults to the
     physical cores at hand; `smoothing` maps a linear's name to the largest magnitude seen in each input channel.
@@ -41,6 +43,10 @@ def compute(
             fallback = _torch_compute(mode, place)
             fallback.summary += f" (no compiled core: {reason})"
             return fallback
+    if place.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from .triton.compute import TritonCompute  # seconds to import, and of no use without a GPU
+
+        return TritonCompute(mode, place)
     return _torch_compute(mode, place)
 
 

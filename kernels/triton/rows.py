@@ -59,11 +59,16 @@ def _gated(X, Out, width, BLOCK: tl.constexpr, TANH: tl.constexpr):
     g = tl.load(X + row * 2 * width + i, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(X + row * 2 * width + width + i, mask=inside, other=0.0).to(tl.float32)
     if TANH:  # gelu(g) = g / (1 + exp(-2 u)), u = sqrt(2 / pi) (g + 0.044715 g^3)
-        opened = g * tl.sigmoid(2.0 * 0.7978845608028654 * (g + 0.044715 * g * g * g))
+        opened = g * _sigmoid(2.0 * 0.7978845608028654 * (g + 0.044715 * g * g * g))
     else:
-        opened = g * tl.sigmoid(g)
+        opened = g * _sigmoid(g)
     opened = opened.to(X.dtype.element_ty).to(tl.float32)  # as two separate operations would round it
     tl.store(Out + row * width + i, (opened * up).to(Out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _sigmoid(x):
+    return 1.0 / (1.0 + tl.exp(tl.minimum(-x, 80.0)))  # beyond that it is 0 in fp32 anyway
 
 
 def take_rows(table: torch.Tensor, index: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
