@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..sampling.constraint import Matcher
-from .token_boundary import BoundaryTokenizer, joined
+from .token_boundary import BoundaryTokenizer, append_text
 
 REMEMBERED = 4_096  # pieces of text whose longer tokens are known, and encodings
 TAIL = 24  # bytes before forced text that are looked at, at least: longer than nearly every token
@@ -47,7 +47,7 @@ class JumpForward:
         self._sorted = sorted({token for token in tokens if token})
         self._longest = max(map(len, self._sorted), default=0)
         self._extensions: dict[bytes, list[tuple[bytes, list[bytes]]]] = {}
-        self._joined: dict[tuple[tuple[int, ...], str], tuple[int, list[int]]] = {}
+        self._joined: dict[tuple[tuple[int, ...], str], list[int]] = {}
 
     def plan(self, matcher: Matcher, output: Sequence[int], room: int) -> Jump | None:
         """What can be appended to the output without asking the model; None when that is nothing.
@@ -61,26 +61,22 @@ class JumpForward:
         tail = self._tail(output)
         if not text or tail is None:
             return None
-        keep, ending = self._encode(output[len(output) - tail :], text)
-        data = text.encode()
-        pieces = list(map(self._tokenizer.token_bytes, ending))
-        before = b"".join(map(self._tokenizer.token_bytes, output[len(output) - tail :]))
-        behind = b"".join(map(self._tokenizer.token_bytes, output[len(output) - tail + keep :]))
-        if b"".join(pieces) != behind + data:
+        last = list(output[len(output) - tail :])
+        data, before = text.encode(), self._bytes(last)
+        tokens = self._encode(last, text)
+        if self._bytes(tokens) != before + data:
             return None  # a normalizer rewrote something
         if not matcher.accept_bytes(data):
             raise AssertionError("forced text is not accepted")
         ends = matcher.finished
-        certain = len(data) if ends else self._certain(matcher, before, data)
+        if not ends:
+            tokens = self._certain(matcher, last, before, text, tokens)
         matcher.rollback(1)
-        count, position = 0, -len(behind)  # of the first byte that no token covers, counted from the forced text
-        while count < len(pieces) and position + len(pieces[count]) <= certain:
-            position += len(pieces[count])
-            count += 1
-        drop = tail - keep
-        if position <= 0 or len(output) - drop + count > room:
+        fresh = len(self._bytes(tokens)) - len(before)
+        if fresh <= 0 or len(output) - len(last) + len(tokens) > room:
             return None
-        return Jump(drop, tuple(ending[:count]), data[:position], ends and position == len(data))
+        same = common(last, tokens)
+        return Jump(len(last) - same, tuple(tokens[same:]), data[:fresh], ends)
 
     def _tail(self, output: Sequence[int]) -> int | None:
         """How many tokens at the end are looked at; None when the output ends within a character."""
@@ -89,27 +85,47 @@ class JumpForward:
             count += 1
             size += len(self._tokenizer.token_bytes(output[-count]))
         data = b"".join(map(self._tokenizer.token_bytes, output[len(output) - count :]))
-        return None if len(data) and ends_within_a_character(data) else count
+        return None if ends_within_a_character(data) else count
 
-    def _encode(self, tail: Sequence[int], text: str) -> tuple[int, list[int]]:
+    def _bytes(self, tokens: Sequence[int]) -> bytes:
+        return b"".join(map(self._tokenizer.token_bytes, tokens))
+
+    def _encode(self, tail: Sequence[int], text: str) -> list[int]:
+        """The tail and then the text, as the tokenizer joins them."""
         key = (tuple(tail), text)
         found = self._joined.get(key)
         if found is None:
             if len(self._joined) >= REMEMBERED:
                 self._joined.clear()
-            found = self._joined[key] = joined(self._tokenizer, tail, text)
+            found = self._joined[key] = append_text(self._tokenizer, tail, text)
         return found
 
-    def _certain(self, matcher: Matcher, before: bytes, data: bytes) -> int:
-        """How many bytes of `data` no allowed token can span the end of; negative: it begins before them.
+    def _certain(
+        self, matcher: Matcher, last: Sequence[int], before: bytes, text: str, tokens: Sequence[int]
+    ) -> Sequence[int]:
+        """The first of the `tokens`, which spell `before` and `text`, that stay whatever follows the text.
 
-        The matcher stands behind the data.
+        A byte-pair encoding with a boundary at some byte is the encoding of what is before it. So where a token that
+        spans the end of the text may begin, the tokens before must be those of the text up to there; with every such
+        place in turn, what all agree on is certain. The matcher stands behind the text.
         """
-        text = before + data
-        for start in range(max(0, len(text) - self._longest + 1), len(text)):
-            if self._spans(matcher, text[start:]):
-                return start - len(before)
-        return len(data)
+        whole, data = before + text.encode(), text.encode()
+        places = {
+            start - len(before)
+            for start in range(max(0, len(whole) - self._longest + 1), len(whole))
+            if self._spans(matcher, whole[start:])
+        }
+        blanks = whole.decode(errors="replace")
+        blanks = blanks[len(blanks.rstrip()) :]
+        if len(blanks) > 1:  # pre-tokenizers cut a run of them by what comes after it
+            places.add(len(data) - len(blanks.encode()))
+        for place in sorted(places):
+            if place <= 0:
+                return []
+            upto = whole_characters(data[:place])
+            other = self._encode(last, upto) if upto else last
+            tokens = tokens[: common(tokens, other)]
+        return tokens
 
     def _spans(self, matcher: Matcher, piece: bytes) -> bool:
         """Whether a token that begins with the piece and is longer is allowed, where the piece would be followed."""
@@ -144,6 +160,11 @@ class JumpForward:
         return known
 
 
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def whole_characters(data: bytes) -> str:
     """The data as text, without the beginning of a character at its end; empty when it is not text."""
     for end in range(len(data), max(-1, len(data) - 4), -1):
@@ -160,4 +181,4 @@ def ends_within_a_character(data: bytes) -> bool:
         byte = data[-back]
         if byte & 0xC0 != 0x80:  # not the continuation of a character: its first byte, or ASCII
             return byte >= 0xC0 and back < (2 if byte < 0xE0 else 3 if byte < 0xF0 else 4)
-    return True
+    return bool(data)

@@ -31,21 +31,15 @@ def append_text(tokenizer: BoundaryTokenizer, tokens: Sequence[int], text: str) 
     """
     if not text:
         return list(tokens)
-    keep, ending = joined(tokenizer, tokens, text)
-    return [*tokens[:keep], *ending]
-
-
-def joined(tokenizer: BoundaryTokenizer, tokens: Sequence[int], text: str) -> tuple[int, list[int]]:
-    """How many of the tokens stay when `text` follows them, and what then comes: see `append_text`."""
     window = WINDOW
     while True:
         start = _readable_from(tokenizer, tokens, max(0, len(tokens) - window))
         kept = _kept(tokenizer, tokens[start:], text)
         if kept is None:
-            return len(tokens), tokenizer.encode_continuation(text)
+            return [*tokens, *tokenizer.encode_continuation(text)]
         count, ending = kept
         if count or start == 0 or start > len(tokens) - window:
-            return start + count, ending
+            return [*tokens[: start + count], *ending]
         window *= 2
 
 
