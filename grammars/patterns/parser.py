@@ -197,8 +197,9 @@ class _Parser:
             self.at = match.end()
         if most is not None and most < least:
             raise self.reader.error(f"{self.pattern[start : self.at]} asks for more than it allows", start)
-        self.at += self.pattern.startswith("?" if self.ecma else ("?", "+"), self.at)
-        group.parts[-1] = self._checked(counted(group.parts[-1], least, most))
+        lazy = self.pattern.startswith("?", self.at)
+        self.at += lazy or (not self.ecma and self.pattern.startswith("+", self.at))
+        group.parts[-1] = self._checked(counted(group.parts[-1], least, most, lazy=lazy))
         self.repeatable = False
 
     def _number(self, digits: str, start: int) -> int:

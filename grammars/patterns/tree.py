@@ -3,7 +3,8 @@
     a(b|c)*(?=d)    Sequence(Characters(a), Counted(Alternatives(Characters(b), Characters(c)), 0, None), Look(...))
 
 Build the nodes through `sequence`, `alternatives` and `counted`: they drop what says nothing, so that a thousand
-parentheses around a letter are that letter.
+parentheses around a letter are that letter. Every node knows how deep it is, whether it is `plain` (no look in it), and
+whether a quantifier in it is `lazy`: that changes no language, but it changes where a lexer would end.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Characters:
     allowed: CharacterSet
     depth: int = field(default=0, compare=False)
     plain: bool = field(default=True, compare=False)
+    lazy: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Sequence:
     parts: tuple[Node, ...]
     depth: int = field(default=0, compare=False)
     plain: bool = field(default=True, compare=False)
+    lazy: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Alternatives:
     options: tuple[Node, ...]
     depth: int = field(default=0, compare=False)
     plain: bool = field(default=True, compare=False)
+    lazy: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Counted:
     most: int | None
     depth: int = field(default=0, compare=False)
     plain: bool = field(default=True, compare=False)
+    lazy: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Look:
     negative: bool
     depth: int = field(default=0, compare=False)
     plain: bool = field(default=False, compare=False)
+    lazy: bool = field(default=False, compare=False)
 
 
 Node = Characters | Sequence | Alternatives | Counted | Look
@@ -72,14 +78,14 @@ ANY_TEXT = Counted(Characters(ANY_CHARACTER), 0, None)
 def sequence(parts: Iterable[Node]) -> Node:
     """These, one after another."""
     flat: list[Node] = []
-    depth, plain = 0, True
+    depth, plain, lazy = 0, True, False
     for part in parts:
         inner = part.parts if isinstance(part, Sequence) else (part,)
         repeated = flat and inner and flat[-1] == inner[0] == ANY_TEXT  # any text, twice, is any text
         flat += inner[1:] if repeated else inner
         depth = max(depth, part.depth - isinstance(part, Sequence))
-        plain = plain and part.plain
-    return flat[0] if len(flat) == 1 else Sequence(tuple(flat), depth + 1, plain)
+        plain, lazy = plain and part.plain, lazy or part.lazy
+    return flat[0] if len(flat) == 1 else Sequence(tuple(flat), depth + 1, plain, lazy)
 
 
 def alternatives(options: Iterable[Node]) -> Node:
@@ -98,7 +104,7 @@ def alternatives(options: Iterable[Node]) -> Node:
     return Alternatives(tuple(found), *_measure(found))
 
 
-def counted(inner: Node, least: int, most: int | None) -> Node:
+def counted(inner: Node, least: int, most: int | None, *, lazy: bool = False) -> Node:
     """`inner` from `least` to `most` times, without end when most is None; nested counts are merged where they can."""
     if isinstance(inner, Look):  # it takes nothing: once is as good as often
         return inner if least else EMPTY_STRING
@@ -106,19 +112,20 @@ def counted(inner: Node, least: int, most: int | None) -> Node:
         return inner
     if most == 0:
         return EMPTY_STRING
+    lazy = lazy or inner.lazy
     if isinstance(inner, Counted):
         low, high = inner.least, inner.most
         # i times from low to high is low*i to high*i; for i = least, least + 1, ... these must leave no gap
         gapless = low <= 1 if least == 0 else high is None or least * high + 1 >= (least + 1) * low
         if gapless or least == most:
             total = None if high is None or most is None else high * most
-            return counted(inner.inner, low * least, total)
-    return Counted(inner, least, most, *_measure([inner]))
+            return counted(inner.inner, low * least, total, lazy=lazy)
+    return Counted(inner, least, most, inner.depth + 1, inner.plain, lazy)
 
 
 def look(inner: Node, *, behind: bool = False, negative: bool = False) -> Node:
     """A place where `inner` does (or, when negative, does not) follow, or stand before."""
-    return Look(inner, behind, negative, inner.depth + 1, False)
+    return Look(inner, behind, negative, inner.depth + 1)
 
 
 def searched(tree: Node) -> Node:
@@ -126,9 +133,9 @@ def searched(tree: Node) -> Node:
     return sequence([ANY_TEXT, tree, ANY_TEXT])
 
 
-def _measure(parts: Iterable[Node]) -> tuple[int, bool]:
-    depth, plain = 0, True
+def _measure(parts: Iterable[Node]) -> tuple[int, bool, bool]:
+    depth, plain, lazy = 0, True, False
     for part in parts:
         depth = max(depth, part.depth)
-        plain = plain and part.plain
-    return depth + 1, plain
+        plain, lazy = plain and part.plain, lazy or part.lazy
+    return depth + 1, plain, lazy

@@ -9,7 +9,6 @@ from ..expression import EMPTY, NOTHING
 from ..program import Counted, Definition, Lexeme, Program, Rules, Symbol
 from .bodies import (
     MAX_DEPTH,
-    NOTHING_MORE,
     Body,
     InOrder,
     OneOf,
