@@ -15,6 +15,7 @@ from ..sampling import Sampling
 from ..tools import tools_of
 from .api import ApiBackend, Heard
 from .base import GenerateCall, Outcome
+from .endpoint_wire import unpacked
 from .meta import aborted, cut, meta_info, stopped
 from .openai_messages import conversation, image_url
 from .openai_select import chosen_by_answer
@@ -163,11 +164,9 @@ def _ended(text: str, stops: tuple[str, ...]) -> tuple[str, str | None]:
 
 def _schema(call: GenerateCall) -> Any:
     assert call.constraint is not None
-    kind, source = call.constraint.kind, call.constraint.source
+    kind, source = unpacked(call.constraint)
     if kind == "choices":
         return choice_schema(source)
-    if kind == "grammar":
-        kind, source = source.kind, source.source
     if kind != "json_schema":
         raise BackendError(f"Anthropic's API cannot hold an answer to a {kind}; use json_schema, or another backend")
     return json.loads(source) if isinstance(source, str) else source

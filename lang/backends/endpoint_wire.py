@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import BackendError
+from ...grammars.grammar import Grammar
 from ..sampling import Constraint, Sampling
 from .base import GenerateCall, OptionScore, Outcome
 from .meta import meta_info
@@ -41,9 +42,7 @@ def sampling_params(sampling: Sampling) -> dict[str, Any]:
 
 def constraint_params(constraint: Constraint) -> dict[str, Any]:
     """A constraint under the wire's names; a compiled grammar travels as the source it was made from."""
-    kind, source = constraint.kind, constraint.source
-    if kind == "grammar" or hasattr(source, "matcher"):
-        kind, source = source.kind, source.source
+    kind, source = unpacked(constraint)
     if kind == "choices":
         return {"regex": choices_pattern(source)}
     if kind in ("json_schema", "structural_tag"):
@@ -51,6 +50,14 @@ def constraint_params(constraint: Constraint) -> dict[str, Any]:
     if kind in ("regex", "ebnf"):
         return {kind: str(source)}
     raise BackendError(f"RuntimeEndpoint cannot send a grammar of kind {kind!r}; use regex, json_schema or ebnf")
+
+
+def unpacked(constraint: Constraint) -> tuple[str, Any]:
+    """Kind and source; of a compiled grammar, what it was made from."""
+    source = constraint.source
+    if not isinstance(source, Grammar):
+        return constraint.kind, source
+    return source.kind, json.loads(source.source) if source.kind == "choices" else source.source
 
 
 def choices_pattern(options: Sequence[str]) -> str:

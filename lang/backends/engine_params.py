@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import BackendError
+from ...grammars.grammar import Grammar
 from ...runtime.sampling.params import SamplingParams
 from ..sampling import Constraint, Sampling
 from .base import GenerateCall
@@ -51,6 +52,8 @@ def _reports(sampling: Sampling) -> dict[str, Any]:
 
 
 def _constrained(constraint: Constraint) -> dict[str, Any]:
+    if isinstance(constraint.source, Grammar):
+        return {"grammar": constraint.source}
     if constraint.kind not in SamplingParams.__slots__:
         raise BackendError(f"this engine cannot constrain a text by {constraint.kind}")
     return {constraint.kind: constraint.source}

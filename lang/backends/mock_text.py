@@ -6,10 +6,13 @@ import hashlib
 import random
 import re
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
 
-from ... import grammars
 from ...errors import BackendError
+from ...grammars.compiling import compile_grammar
+from ...grammars.grammar import Grammar
+from ...grammars.machine.matcher import Matcher
+from ...grammars.vocabulary import Vocabulary
 from ..sampling import Constraint, Sampling
 
 _WORDS = (
@@ -82,7 +85,7 @@ def obeying(constraint: Constraint, throw: random.Random) -> str:
     for _ in range(_MOST_BYTES):
         if matcher.accepting and (matcher.finished or throw.random() < 0.25):
             return written.decode(errors="replace")
-        byte = _next_byte(matcher, throw)
+        byte = _next_byte(matcher, throw, 0.5 + len(written) / 400)
         if byte is None:
             break
         written.append(byte)
@@ -93,13 +96,15 @@ def obeying(constraint: Constraint, throw: random.Random) -> str:
     )
 
 
-def _next_byte(matcher: Any, throw: random.Random) -> int | None:
+def _next_byte(matcher: Matcher, throw: random.Random, eagerness: float) -> int | None:
+    """A byte that is allowed, rather a letter, or, with this probability, one that closes something."""
     allowed = [token for token in _allowed(matcher) if token < 256]
     plain = [byte for byte in allowed if 0x20 <= byte < 0x7F]
     letters = [byte for byte in plain if chr(byte).isalnum()]
-    closing = [byte for byte in plain if chr(byte) in '"}])']
-    if closing and throw.random() < 0.5:
-        options = closing
+    closing = [byte for byte in plain if chr(byte) in '"}]),:']
+    if closing and throw.random() < eagerness:
+        quotes = letters and [byte for byte in closing if chr(byte) == '"']  # the end of a string, not its beginning
+        options = quotes or [byte for byte in closing if chr(byte) != '"'] or closing
     else:
         options = letters or plain or allowed
     if not options:
@@ -108,21 +113,18 @@ def _next_byte(matcher: Any, throw: random.Random) -> int | None:
     return byte if matcher.accept(byte) else None
 
 
-def _allowed(matcher: Any) -> Sequence[int]:
+def _allowed(matcher: Matcher) -> Sequence[int]:
     few = matcher.allowed(512)
     assert few is not None
     return [int(token) for token in few]
 
 
-def _bytes_vocabulary() -> Any:
-    return grammars.Vocabulary([*(bytes([byte]) for byte in range(256)), None], end_tokens=[256])
+@lru_cache(maxsize=1)
+def _bytes_vocabulary() -> Vocabulary:
+    return Vocabulary([*(bytes([byte]) for byte in range(256)), None], end_tokens=[256])
 
 
-def _compiled(constraint: Constraint) -> Any:
-    source = constraint.source
-    if hasattr(source, "matcher"):
-        return source
-    makers = {
-        "regex": "regex", "json_schema": "json_schema", "ebnf": "ebnf", "structural_tag": "structural_tag",
-    }  # fmt: skip
-    return getattr(grammars, makers[constraint.kind])(source)
+def _compiled(constraint: Constraint) -> Grammar:
+    if isinstance(constraint.source, Grammar):
+        return constraint.source
+    return compile_grammar(constraint.kind, constraint.source)

@@ -10,7 +10,7 @@ from ...errors import BackendError
 from ..sampling import Constraint, Sampling
 from ..tools import tools_of
 from .base import GenerateCall, Outcome
-from .endpoint_wire import choices_pattern
+from .endpoint_wire import choices_pattern, unpacked
 from .meta import aborted, cut, meta_info, stopped
 
 _SAME = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed", "n")
@@ -51,9 +51,7 @@ def sampling_body(sampling: Sampling, *, strict: bool, chat: bool, limit_name: s
 
 def constraint_body(constraint: Constraint, *, strict: bool, dialect: str) -> dict[str, Any]:
     """A constraint: JSON schemas as OpenAI wants them, others in the dialect of "sglang" or "vllm"."""
-    kind, source = constraint.kind, constraint.source
-    if kind == "grammar" or hasattr(source, "matcher"):
-        kind, source = source.kind, source.source
+    kind, source = unpacked(constraint)
     if kind == "json_schema":
         schema = json.loads(source) if isinstance(source, str) else source
         wanted = {"name": "answer", "schema": schema, "strict": True}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ...errors import BackendError
 from ..nodes import Media
 from .base import BackendStream, Cancel, Delta, Done, GenerateCall, Outcome, ScoreCall, Scored, ScoreOutcome
 from .recorded_calls import History, generate_settings, media_mark, score_settings, write_outcome, write_scores
@@ -48,7 +49,10 @@ class RecordingStream(BackendStream):
         settings = score_settings(call)
 
         def keep(outcome: ScoreOutcome) -> None:
-            self._keep("score", self._history, settings, write_scores(outcome))
+            try:
+                self._keep("score", self._history, settings, write_scores(outcome))
+            except OSError as error:
+                outcome = ScoreOutcome(error=_not_written(error))
             done(outcome)
 
         return self._inner.score(call, keep)
@@ -73,9 +77,16 @@ class RecordingStream(BackendStream):
 
     def _kept(self, kind: str, settings: Mapping[str, Any], done: Done, said: bool = False) -> Done:
         def keep(outcome: Outcome) -> None:
-            self._keep(kind, self._history, settings, write_outcome(outcome))
+            try:
+                self._keep(kind, self._history, settings, write_outcome(outcome))
+            except OSError as error:
+                outcome = Outcome(error=_not_written(error))
             if said and outcome.texts:
                 self._history.add(outcome.texts[0])
             done(outcome)
 
         return keep
+
+
+def _not_written(error: OSError) -> BackendError:
+    return BackendError(f"Replay: the call could not be recorded: {error}")
