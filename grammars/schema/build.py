@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...errors import GrammarError, GrammarTooLarge
-from ..expression import EMPTY, Expression, either, literal
+from ..expression import EMPTY, NOTHING, Expression, either, literal
 from ..program import Array, Definition, Kind, Lexeme, Member, Object, Others, Place, Program, Rules, Symbol
 from .elements import Elements
 from .layout import Layout
@@ -120,6 +120,8 @@ class Builder:
         shape = variant.shape
         kept = self._allowed(shape, self._members.named(shape))
         places = {one.key: place for place, one in enumerate(kept)}
+        if not places.keys() >= set(shape.required):
+            return Lexeme(NOTHING)
         members = tuple(
             Member(
                 self.lexeme(quoted(spelled(one.key, "written"))),
@@ -180,4 +182,4 @@ class Builder:
 
 def is_nothing(expression: Expression) -> bool:
     """Whether it is written as the empty language."""
-    return expression == either(())
+    return expression == NOTHING

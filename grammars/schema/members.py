@@ -92,23 +92,21 @@ class Members:
 
     def inside(self, within: tuple[tuple[Keys, bool], ...], keys: Keys, names: frozenset[str]) -> bool | None:
         """Whether a class lies in a set of keys (False: outside it); None when that is not plain to see."""
+        for other, chosen in within:
+            if other._replace(inverted=keys.inverted) == keys:
+                return chosen == (other.inverted == keys.inverted)
         if keys.inverted:
             found = self.inside(within, keys._replace(inverted=False), names)
             return None if found is None else not found
-        for other, chosen in within:
-            if other == keys:
-                return chosen
+        if len(keys.names) + len(keys.patterns) + len(keys.terms) + len(keys.parts) == 1 and not keys.parts:
+            return False if keys.names <= names and keys.names else None
         answers: list[bool | None] = [] if keys.names <= names else [None]
-        answers += [self._atom(within, Keys(patterns=(pattern,))) for pattern in keys.patterns]
-        answers += [self._atom(within, Keys(terms=(term,))) for term in keys.terms]
+        answers += [self.inside(within, Keys(patterns=(pattern,)), names) for pattern in keys.patterns]
+        answers += [self.inside(within, Keys(terms=(term,)), names) for term in keys.terms]
         answers += [self.inside(within, part, names) for part in keys.parts]
         if True in answers:
             return True
         return None if None in answers else False
-
-    @staticmethod
-    def _atom(within: tuple[tuple[Keys, bool], ...], keys: Keys) -> bool | None:
-        return next((chosen for other, chosen in within if other == keys), None)
 
     def content(
         self, within: tuple[tuple[Keys, bool], ...], names: frozenset[str], encoding: Encoding
@@ -129,7 +127,8 @@ class Members:
         """The shape as alternatives in which it is settled which members meet its obligations (`exists`)."""
         names = frozenset(one.key for one in self.named(shape))
         classes = tuple(self.classes(shape, names))
-        found = [Variant(shape._replace(exists=()), names, classes, ())]
+        added = tuple((key, TRUE) for key in sorted(names - dict(shape.named).keys())) if shape.exists else ()
+        found = [Variant(shape._replace(exists=(), named=shape.named + added), names, classes, ())]
         for keys, term in shape.exists:
             split: dict[Variant, None] = {}
             for one in found:

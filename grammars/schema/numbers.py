@@ -33,6 +33,9 @@ PLAIN = concat([_SIGN, _NATURAL, repeat(_FRACTION, 0, 1)])
 _WITH_EXPONENT = concat([PLAIN, _E, _SMALL_EXPONENT])
 _ANY_INTEGER = concat([_SIGN, _NATURAL, _ZEROS])
 MOST_DIGITS = 400
+# What is to be a multiple, or no integer, must be that for a reader too who keeps some 16 digits of it.
+_EXACT = concat([_SIGN, repeat(DIGIT, 1, 15), repeat(_FRACTION, 0, 1)])
+_SHORT = concat([_SIGN, repeat(DIGIT, 1, 9), repeat(concat([_POINT, repeat(DIGIT, 1, 6)]), 0, 1)])
 
 
 @lru_cache(4096)
@@ -49,12 +52,15 @@ def number_text(shape: Numbers, dotted: bool = True) -> Expression:
     else:
         parts.append(_decimals(shape.low, shape.high, shape == Numbers(low=shape.low, high=shape.high)))
     if shape.fractional:
-        parts.append(complement(_ANY_INTEGER))
+        parts += [complement(_ANY_INTEGER), _SHORT]
     small = _listed(shape, dotted)
     if small is not None:
         return small
-    parts += [multiples(step) for step in shape.steps if not (shape.integer and step == 1)]
-    parts += [complement(multiples(step)) for step in shape.not_steps]
+    steps = [step for step in shape.steps if not (shape.integer and step == 1)]
+    if steps:
+        parts += [_EXACT, *(multiples(step) for step in steps)]
+    if shape.not_steps:
+        parts += [_SHORT, *(complement(multiples(step)) for step in shape.not_steps)]
     if shape.without:
         parts.append(complement(either(_exactly(exact_number(value)) for value in sorted(shape.without))))
     return both(parts)
