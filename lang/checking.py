@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ..errors import InvalidRequest
@@ -100,7 +101,22 @@ _LISTS = ("stop", "stop_token_ids", "stop_regex")
 
 
 def sampling_of(caller: str, short: bool, given: Mapping[str, Any]) -> Sampling:
-    """Checked settings. `short`: the caller says max_tokens, not max_new_tokens. Raises InvalidRequest."""
+    """Checked settings. `short`: the caller says max_tokens, not max_new_tokens. Raises InvalidRequest.
+
+    The same settings are the same object, as far as they can be remembered: programs repeat theirs.
+    """
+    try:
+        return _remembered(caller, short, tuple(given), *given.values())
+    except TypeError:  # a list or a dict among them
+        return _checked(caller, short, given)
+
+
+@lru_cache(4096, typed=True)  # typed: True is not 1
+def _remembered(caller: str, short: bool, names: tuple[str, ...], *values: Any) -> Sampling:
+    return _checked(caller, short, dict(zip(names, values, strict=True)))
+
+
+def _checked(caller: str, short: bool, given: Mapping[str, Any]) -> Sampling:
     said = {}
     for name, value in given.items():
         if value is None:

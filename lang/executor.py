@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -182,6 +183,8 @@ class StreamExecutor(Stream):
             if kind is Gen or kind is Select:
                 gens += 1
                 if node.name is not None:
+                    if node.name in declared:
+                        self._warn_twice(node.name, at)
                     variable = declared[node.name] = self._declare(node)
                 if kind is Gen and node.reasoning is not None and variable is not None:
                     thoughts = f"{variable.name}_reasoning_content"
@@ -207,6 +210,15 @@ class StreamExecutor(Stream):
         if self.context.streaming:
             variable.chunks = []
         return variable
+
+    def _warn_twice(self, name: str, place: Place | None) -> None:
+        message = f"variable {name!r} is made twice in one expression, and holds only the last value"
+        warnings.warn_explicit(
+            f"{where(self.context.program, place)}: {message}",
+            RuntimeWarning,
+            place.file if place else "?",
+            place.line if place else 0,
+        )
 
     def _next_role(self, node: Any, role: Any, place: Place | None) -> tuple[str, Place | None] | None:
         """Roles do not nest, and end as what they began."""

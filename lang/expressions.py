@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from ..errors import ProgramError
@@ -104,8 +104,19 @@ def described(value: Any) -> str:
 
 def place_of(frame: FrameType) -> Place:
     """Where a frame stands, for errors and drawings."""
-    code = frame.f_code
-    return Place(code.co_filename, frame.f_lineno, code.co_name)
+    code, line = frame.f_code, frame.f_lineno
+    known = _PLACES.get((id(code), line))
+    if known is not None and known[0] is code:
+        return known[1]
+    place = Place(code.co_filename, line, code.co_name)
+    if len(_PLACES) >= _MOST_PLACES:
+        _PLACES.clear()
+    _PLACES[id(code), line] = (code, place)
+    return place
+
+
+_PLACES: dict[tuple[int, int], tuple[CodeType, Place]] = {}  # a loop appends from the same line many times
+_MOST_PLACES = 10_000
 
 
 def _flat(parts: Iterable[Any]) -> Iterable[Any]:

@@ -27,6 +27,22 @@ DTYPE_STOPS = {"int": (" ", "\n"), "float": (" ", "\n")}
 
 def settings(node: Gen, defaults: Sampling) -> Sampling:
     """The gen's own settings over the program's, and the stops that its dtype brings."""
+    key = (id(node.sampling), id(defaults), node.dtype)
+    known = _SETTINGS.get(key)
+    if known is not None and known[0] is node.sampling and known[1] is defaults:
+        return known[2]
+    made = _settings(node, defaults)
+    if len(_SETTINGS) >= _MOST_SETTINGS:
+        _SETTINGS.clear()
+    _SETTINGS[key] = (node.sampling, defaults, made)
+    return made
+
+
+_SETTINGS: dict[tuple[int, int, str | None], tuple[Sampling, Sampling, Sampling]] = {}  # equal gens share them
+_MOST_SETTINGS = 4096
+
+
+def _settings(node: Gen, defaults: Sampling) -> Sampling:
     complete = node.sampling.over(defaults)
     extra = DTYPE_STOPS.get(node.dtype or "")
     if extra is None:
@@ -82,7 +98,7 @@ def step_gen(stream: Stream, entry: Entry) -> bool:
 
 
 def priority_of(stream: Stream, node: Gen | Select) -> int:
-    """How early a call should go: the more gens wait behind it, as the graph knows or its own queue shows, the smaller."""
+    """How early a call goes: the more gens wait behind it, as the graph or its own queue knows, the smaller."""
     if not stream.context.options.priorities:
         return 0
     return -stream.gens_waiting if node.priority is None else node.priority

@@ -12,9 +12,11 @@ from .checking import sampling_of
 from .defaults import at_hand, resolve
 from .expressions import Piece
 from .graph.explain import Explanation
+from .graph.graph import Graph
 from .graph.passes import ALL_PASSES, Passes
 from .graph.templates import Templates, templates_of
 from .options import DEFAULT, ExecutionOptions
+from .prefix import HeldPrefixes
 from .run_context import RunContext
 from .running import begin, in_program, run_async, run_here, run_streaming, too_deep
 from .sampling import Sampling
@@ -77,6 +79,7 @@ class SglFunction:
         self.num_api_spec_tokens = num_api_spec_tokens
         self.bind_arguments: dict[str, Any] = dict(bind_arguments or {})
         self.pin_prefix_rid: str | None = None
+        self._held = HeldPrefixes()
         self.is_async = inspect.iscoroutinefunction(func)
         self.arg_names = [parameter.name for parameter in parameters[1:]]
         self.arg_defaults = [parameter.default for parameter in parameters if parameter.default is not parameter.empty]
@@ -231,6 +234,16 @@ class SglFunction:
         print(found)  # noqa: T201 - it is asked for to be read
         return found
 
+    def trace(self, *, backend: Any = None, **kwargs: Any) -> Graph:
+        """The request graph of a call with these arguments; those that are left out stand for any text."""
+        templates = templates_of(self.func) or Templates(self.func, self.name, ALL_PASSES)
+        arguments, missing = templates.stand_ins(self.keywords(kwargs))
+        return templates.template(arguments, _PLAIN, stand_ins=missing).traced
+
+    def cache(self, backend: Any = None) -> str:
+        """Prefill what every run begins with, and hold it at the backend while the program lives. Returns that text."""
+        return self._held.hold(resolve(backend), self.trace(backend=backend))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """On a state, `f(s, ...)`: run the body on it, and return what it returns (the state, where that is None).
 
@@ -276,8 +289,6 @@ class SglFunction:
             options = kwargs.pop("options") or DEFAULT
             if not isinstance(options, ExecutionOptions):
                 raise InvalidRequest(f"options={options!r:.60} must be ExecutionOptions(...)")
-        if given == RUN_DEFAULTS and not ours:
-            return _PLAIN, options
         return sampling_of(f"program {self.name!r}", False, {**given, **ours}), options
 
     def _rows(self, batch: Iterable[Any]) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import threading
 
 import pytest
 import ramify as sgl
 from ramify.lang.program import SglFunction
 from ramify.lang.state import ProgramState, ProgramStateGroup
 
+from .manual import Manual
+
 NAMES = """
     function gen gen_int gen_string select image video system user assistant system_begin system_end user_begin user_end
     assistant_begin assistant_end separate_reasoning set_default_backend flush_cache get_server_info
     token_length_normalized greedy_token_selection unconditional_likelihood_normalized
     Runtime RuntimeEndpoint Engine ServerArgs OpenAI Anthropic LiteLLM VertexAI global_config __version__
-""".split()
+"""
 
 SAMPLING = (
     "max_new_tokens=128, n=1, stop=None, stop_token_ids=None, stop_regex=None, temperature=1.0, top_p=1.0, top_k=-1, "
@@ -55,6 +58,8 @@ POSITIONAL = {
     SglFunction.bind: "self",
     SglFunction.run: "self",
     SglFunction.run_batch: "self, batch_kwargs",
+    SglFunction.cache: "self, backend=None",
+    SglFunction.trace: "self",
     ProgramState.fork: "self, size=1, position_ids_offset=None",
     ProgramState.copy: "self, position_ids_offset=None",
     ProgramState.text: "self",
@@ -75,8 +80,10 @@ POSITIONAL = {
 KEYWORDS = {
     SglFunction.run: f"{SAMPLING}, stream=False, backend=None, use_thread=True",
     SglFunction.run_batch: f"{SAMPLING}, backend=None, num_threads='auto', progress_bar=False, generator_style=False",
+    SglFunction.trace: "backend=None",
     sgl.gen: (
-        "seed=None, repetition_penalty=None, logit_bias=None, timeout=None, retries=None, ebnf=None, type=None, tools=None"
+        "seed=None, repetition_penalty=None, logit_bias=None, timeout=None, retries=None, "
+        "ebnf=None, type=None, tools=None"
     ),
     sgl.gen_int: "seed=None, repetition_penalty=None, logit_bias=None, timeout=None, retries=None",
     sgl.gen_string: "seed=None, repetition_penalty=None, logit_bias=None, timeout=None, retries=None",
@@ -106,8 +113,8 @@ def test_a_changed_default_would_be_seen() -> None:
 
 
 def test_every_name_is_there() -> None:
-    assert [name for name in NAMES if name not in dir(sgl)] == []
-    for name in NAMES:
+    assert [name for name in NAMES.split() if name not in dir(sgl)] == []
+    for name in NAMES.split():
         assert getattr(sgl, name) is not None
 
 
@@ -147,3 +154,17 @@ def test_the_state_may_have_any_name_and_settings_of_ours_yield_to_arguments() -
         state += seed
 
     assert grow.run(seed="oak", backend=sgl.NullBackend()).text() == "oak"
+
+
+def test_cache_prefills_what_every_run_begins_with() -> None:
+    @sgl.function
+    def qa(s, question):  # type: ignore[no-untyped-def]
+        s += sgl.system("Be brief.")
+        s += sgl.user("Q: " + question)
+        s += sgl.assistant(sgl.gen("a"))
+
+    backend = Manual(warms=True)
+    threading.Timer(0.05, lambda: backend.call(0).finish()).start()
+    assert qa.cache(backend) == "<system>Be brief.</system><user>Q: "
+    assert (backend.calls[0].kind, backend.calls[0].text) == ("warm", "<system>Be brief.</system><user>Q: ")
+    assert not backend.closed
