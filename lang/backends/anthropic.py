@@ -60,6 +60,7 @@ class Anthropic(ApiBackend):
             self._client = package.AsyncAnthropic(**client)
         except Exception as error:
             raise BackendError(f"Anthropic: the client could not be made: {error}") from error
+        self.loop.at_end(self._client.close)
 
     async def complete(self, said: Transcript, call: GenerateCall, heard: Heard | None) -> Outcome:
         messages, started = conversation(said)

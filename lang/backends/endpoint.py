@@ -44,6 +44,7 @@ class RuntimeEndpoint(ApiBackend):
             known = ", ".join(HttpSettings.__slots__)
             raise BackendError(f"RuntimeEndpoint takes {known}, not {', '.join(settings)}") from None
         self._http = HttpClient(base_url, headers, patience, verify=True if verify is None else verify)
+        self.loop.at_end(self._http.close)
         self.base_url = self._http.base_url
         try:
             info = self.loop.wait(self._http.get("/get_model_info"))
@@ -64,7 +65,7 @@ class RuntimeEndpoint(ApiBackend):
     get_server_info = server_info
 
     def flush_cache(self) -> None:
-        self.loop.wait(self._http.post("/flush_cache", {}))
+        self.loop.wait(self._http.tell("/flush_cache", {}))
 
     def cache_prefix(self, prefix: str) -> None:
         """Have the server compute a text, so that what begins with it starts faster."""

@@ -70,6 +70,11 @@ class HttpClient:
         """A JSON answer; None for an empty body."""
         return await self._json("POST", path, body, retries)
 
+    async def tell(self, path: str, body: Any) -> None:
+        """Something to which the answer, of whatever kind, says nothing."""
+        async with self._opened("POST", path, body) as response:
+            await _read(response, MAX_BODY, self._where("POST", path))
+
     async def events(self, path: str, body: Any, *, retries: int | None = None) -> AsyncIterator[Any]:
         """The JSON of each server-sent event up to [DONE]. Tried again only while nothing has come.
 

@@ -12,6 +12,8 @@ from ...errors import BackendError
 
 T = TypeVar("T")
 
+_LONGEST_END = 5.0  # seconds to wait for the thread when it is closed
+
 
 class LoopThread:
     """Starts its thread with the first call. Safe from any thread; close it, or let it go with its owner."""
@@ -20,7 +22,13 @@ class LoopThread:
         self._name = name
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._endings: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._closed = False
+
+    def at_end(self, ending: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run this before the thread ends; it must not hold on to this object."""
+        self._endings.append(ending)
 
     def start(self, work: Coroutine[Any, Any, T], done: Callable[[T | BaseException], object]) -> Callable[[], None]:
         """Run it; `done` is called with what it returns or raises, on the loop's thread. Returns what cancels it."""
@@ -63,11 +71,13 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(work, loop).result(timeout)
 
     def close(self) -> None:
-        """Cancel what runs and end the thread. May be called more than once."""
+        """Cancel what runs, close what is open and end the thread. May be called more than once, from any thread."""
         with self._lock:
             self._closed = True
             if self._loop is not None:
                 self._finalizer()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_LONGEST_END)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -75,7 +85,9 @@ class LoopThread:
                 raise BackendError(f"{self._name} was closed; make a new one")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_main, args=(self._loop,), name=self._name, daemon=True).start()
+                arguments = (self._loop, self._endings)
+                self._thread = threading.Thread(target=_main, args=arguments, name=self._name, daemon=True)
+                self._thread.start()
                 self._finalizer = weakref.finalize(self, _stop, self._loop)
             return self._loop
 
@@ -87,7 +99,7 @@ def _outcome(ended: asyncio.Task[T]) -> T | BaseException:
     return ended.result() if error is None else error
 
 
-def _main(loop: asyncio.AbstractEventLoop) -> None:
+def _main(loop: asyncio.AbstractEventLoop, endings: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -95,6 +107,7 @@ def _main(loop: asyncio.AbstractEventLoop) -> None:
         for task in left:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(asyncio.gather(*(ending() for ending in endings), return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()

@@ -101,6 +101,7 @@ class OpenAI(ApiBackend):
             is_chat_model if is_chat_model is not None or not self.strict else model_name not in COMPLETION_MODELS
         )
         self._http = HttpClient(url, headers, patience)
+        self.loop.at_end(self._http.close)
         reasons = self.strict and model_name.startswith(("o1", "o3", "o4", "gpt-5"))
         self._limit_name = "max_completion_tokens" if reasons else "max_tokens"
 

@@ -87,13 +87,17 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512  # many may come at once
+
+
 @contextmanager
 def serving(answer: Answer) -> Iterator[Server]:
     """A server on a free port, for as long as the block runs."""
     state = Server("")
     kind = type("Serving", (Handler,), {"answer": staticmethod(answer), "state": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), kind)
     state.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
