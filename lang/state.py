@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequest, ProgramError
@@ -13,10 +14,12 @@ from .expressions import Expression, Piece, described, expression, place_of, rol
 from .failures import where
 from .history import StreamHistory
 from .nodes import Place, RoleEnd, RoleStart, ScopeEnd, ScopeStart, Text
+from .record import RunRecord, record
 from .stats import RunStats, stats_of
 from .steps import open_message
 from .streaming import TextCursor, pieces, pieces_async
 from .variables import Variable
+from .view import html_of
 from .waiting import wait, wait_async
 
 
@@ -178,6 +181,19 @@ class ProgramState:
         """What this run, its forks included, cost: cached, forced, speculated and computed tokens for each gen."""
         self.stream_executor.sync()
         return stats_of([self.stream_executor.history])
+
+    def record(self) -> RunRecord:
+        """This run as data, with all its forks, as far as it has come: `.save(path)` writes it as JSON."""
+        executor = self.stream_executor
+        return record(executor.history, executor.context, executor.error or executor.value_error)
+
+    def save(self, path: str | Path) -> None:
+        """Wait for the run's own stream, and write the run as JSON: `load_run(path)` reads it back."""
+        self.stream_executor.sync()
+        self.record().save(path)
+
+    def _repr_html_(self) -> str:
+        return html_of(self.record(), self.stream_executor.history.number)
 
     def __repr__(self) -> str:
         return f"ProgramState({self.stream_executor.text()!r})"

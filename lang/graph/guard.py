@@ -8,13 +8,14 @@ sys.setprofile, in the tracing thread only.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, GeneratorType
 from typing import Any
 
-from .symbols import EDGES, LookedAt, is_symbol
+from .symbols import EDGES, Holes, LookedAt, is_symbol
 
 _OWN = __name__.split(".")[0]
 # Modules that only compute: a call into them is left alone when nothing with a hole goes in.
@@ -33,40 +34,54 @@ _BUILTINS = frozenset(
 )
 _ON_HOLES = frozenset("format join format_map __format__ __add__ __str__ __new__ __init_subclass__".split())  # noqa: SIM905
 _ORDERING = frozenset("sort index count remove".split())  # noqa: SIM905
-_CONTAINERS = (str, list, tuple, dict, set, frozenset, int, float, bool, bytes, slice, range)
+_CONTAINERS = (str, list, tuple, dict, set, frozenset, int, float, bool, bytes, slice, range, GeneratorType)
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def guarded(holes: Holes) -> Iterator[None]:
     """While inside, a call that a template cannot hold raises LookedAt in the body instead of happening."""
     profile, trace = sys.getprofile(), sys.gettrace()
-    sys.setprofile(_Watch())
-    sys.settrace(_watch_errors)
+    collecting = gc.isenabled()
+    gc.disable()  # what others left to the collector must not be taken for the body's doing
+    sys.setprofile(_Watch(holes))
+    sys.settrace(_ErrorWatch(holes))
     try:
         yield
     finally:
         sys.settrace(trace)
         sys.setprofile(profile)
+        if collecting:
+            gc.enable()
 
 
-def _watch_errors(frame: FrameType, event: str, argument: Any) -> Any:
+class _ErrorWatch:
     """An error inside a body ends the trace where it comes up: what catches it would go another way with a value."""
-    if event == "call":
-        if _ours(frame) or _module(frame) in sys.stdlib_module_names:
-            return None
-        frame.f_trace_lines = False
-    elif event == "exception":
-        kind, error, _ = argument
-        if not issubclass(kind, LookedAt | StopIteration | GeneratorExit):
-            raise LookedAt(f"the body raises {kind.__name__}: {str(error)[:80]}")
-    return _watch_errors
+
+    def __init__(self, holes: Holes) -> None:
+        self._holes = holes
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "call":
+            if _ours(frame) or frame.f_code.co_name == "__del__" or _module(frame) in sys.stdlib_module_names:
+                return None
+            frame.f_trace_lines = False
+        elif event == "exception":
+            kind, error, _ = argument
+            if not issubclass(kind, LookedAt | StopIteration | GeneratorExit):
+                words = f"{kind.__name__}: {error}"
+                hole = any(edge in words or ascii(edge)[1:-1] in words.lower() for edge in EDGES)
+                self._holes.end(LookedAt(f"the body raises {kind.__name__ if hole else words[:200]}"))
+        return self
 
 
 class _Watch:
-    def __init__(self) -> None:
+    def __init__(self, holes: Holes) -> None:
+        self._holes = holes
         self._trusted: FrameType | None = None  # we are below this call of a pure function: nothing to watch
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
+        if self._holes.ended is not None:
+            return
         if self._trusted is not None:
             if event == "return" and frame is self._trusted:
                 self._trusted = None
@@ -76,9 +91,12 @@ class _Watch:
         elif event == "c_call" and not _ours(frame):
             self._check(argument)
 
+    def _end(self, reason: str) -> None:
+        self._holes.end(LookedAt(reason))
+
     def _is_harmless(self, frame: FrameType) -> bool:
         if _ours(frame):
-            return False  # it may call a body, which is watched
+            return frame.f_code.co_name == "__del__"  # anything else may call a body, which is watched
         if frame.f_back is not None and _ours(frame.f_back) and _module(frame) in sys.stdlib_module_names:
             return True  # the language's own business
         return _module(frame) in _PURE and not _holes_in(list(frame.f_locals.values()))
@@ -90,17 +108,17 @@ class _Watch:
             module = owner.__name__
             if (module == "builtins" and name in _BUILTINS) or module.lstrip("_") in _PURE - {"re"}:
                 return
-            raise LookedAt(f"the body calls {name}()" if module == "builtins" else f"the body calls {module}.{name}()")
+            self._end(f"the body calls {name}()" if module == "builtins" else f"the body calls {module}.{name}()")
         if type(owner) is str and _has_hole(owner) and name not in _ON_HOLES:
-            raise LookedAt(f"the body calls .{name}() of a text with a value in it that is not there yet")
+            self._end(f"the body calls .{name}() of a text with a value in it that is not there yet")
         if name in _ORDERING and _holes_in([owner]):
-            raise LookedAt(f"the body calls .{name}() of a {type(owner).__name__} of values that are not there yet")
+            self._end(f"the body calls .{name}() of a {type(owner).__name__} of values that are not there yet")
         if isinstance(owner, type) and owner.__module__ in ("builtins", "collections", "enum"):
             return
         if owner is None or not issubclass(type(owner), _CONTAINERS):
             if owner is not None and type(owner).__module__.partition(".")[0].lstrip("_") in _PURE - {"re"}:
                 return
-            raise LookedAt(f"the body calls {name}()" + (f" of a {type(owner).__name__}" if owner is not None else ""))
+            self._end(f"the body calls {name}()" + (f" of a {type(owner).__name__}" if owner is not None else ""))
 
 
 def _ours(frame: FrameType) -> bool:

@@ -27,12 +27,13 @@ class Recording:
         self.order: list[Position] = []
         self.stop: Stop | None = None
 
-    def end(self, reason: str, place: Place | None, error: LookedAt | None = None) -> None:
-        """The trace ends here, for good: a body that catches what is raised does not get further."""
-        if self.stop is None:
-            sources = error.sources if error is not None else ()
-            arguments = tuple(source for source in sources if isinstance(source, Argument))
-            self.stop = Stop(reason, place, arguments)
+    def end(self, reason: str) -> NoReturn:
+        """The trace is over."""
+        self.holes.end(LookedAt(reason))
+
+    def stopped(self, reason: str, place: Place | None, sources: tuple[Argument | Value, ...] = ()) -> None:
+        """Note why the trace was over, and where."""
+        self.stop = Stop(reason, place, tuple(source for source in sources if isinstance(source, Argument)))
 
     def graph(self, result: Any = None, kept: tuple[int, ...] = ()) -> Graph:
         """What was written down, as a graph."""
@@ -72,7 +73,7 @@ class StreamRecorder:
         """A variable that holds a symbol, or what the body set."""
         found = self.variables.get(name)
         if found is None:
-            raise LookedAt(f"the body reads {name!r}, which was never set")
+            self.recording.end(f"the body reads {name!r}, which was never set")
         return found
 
     def fork(self, count: int, place: Place | None = None) -> list[StreamRecorder]:
@@ -97,7 +98,7 @@ class StreamRecorder:
             symbols = [
                 self.recording.holes.symbol_of(source.then(ItemOf(index)), text=texts[index]) for index in range(count)
             ]
-            self.variables[name] = _Symbolic(name, symbols, text=False)
+            self.variables[name] = _Symbolic(self.recording, name, symbols, text=False)
         for child in children:
             child.seal(f"the branch was joined at {place.file}:{place.line}")
 
@@ -105,7 +106,7 @@ class StreamRecorder:
         """Nothing runs, so there is nothing to wait for."""
 
     def text(self) -> NoReturn:
-        raise LookedAt("the body reads the text of a state")
+        self.recording.end("the body reads the text of a state")
 
     def seal(self, why: str) -> None:
         self.sealed = why
@@ -117,18 +118,18 @@ class StreamRecorder:
         if name.startswith("__"):
             raise AttributeError(name)
         words = {"value_error": "the errors", "messages": "the messages", "history": "the history"}
-        raise LookedAt(f"the body reads {words.get(name, name)} of a state")
+        self.recording.end(f"the body reads {words.get(name, name)} of a state")
 
     # -- writing down ---------------------------------------------------------------------------------------------
 
     def _record(self, item: Item) -> Position:
         recording = self.recording
-        if recording.stop is not None:
-            raise LookedAt(recording.stop.reason)
+        if recording.holes.ended is not None:
+            raise LookedAt("the trace is over")
         if self.sealed is not None:
-            raise LookedAt(f"the body appends to a branch that is closed: {self.sealed}")
+            self.recording.end(f"the body appends to a branch that is closed: {self.sealed}")
         if len(recording.order) >= MOST_ITEMS:
-            raise LookedAt(f"the program has {MOST_ITEMS:,} items up to here")
+            self.recording.end(f"the program has {MOST_ITEMS:,} items up to here")
         self._check_role(item)
         position = (self.number, len(self.items))
         self.items.append(item)
@@ -140,11 +141,11 @@ class StreamRecorder:
         """The run itself has the better words for a role inside a role: let it have them."""
         if isinstance(item, RoleStart):
             if self.role:
-                raise LookedAt(f"{item.role!r} starts to speak while {self.role[0]!r} speaks")
+                self.recording.end(f"{item.role!r} starts to speak while {self.role[0]!r} speaks")
             self.role = (item.role,)
         elif isinstance(item, RoleEnd):
             if self.role != (item.role,):
-                raise LookedAt(f"{item.role!r} ends, which does not speak")
+                self.recording.end(f"{item.role!r} ends, which does not speak")
             self.role = ()
 
     def _item(self, node: Node, place: Place | None) -> Item:
@@ -154,21 +155,22 @@ class StreamRecorder:
             bare = isinstance(text, Composed) and len(text.parts) == 1
             return Append(text.parts[0] if bare else text, place)
         if isinstance(node, VariableText):
-            raise LookedAt(f"the body appends the text of {node.name!r} by itself")
+            self.recording.end(f"the body appends the text of {node.name!r} by itself")
         return holes.read_all(node)  # type: ignore[no-any-return]
 
     def _declare(self, item: Item, position: Position) -> None:
         if isinstance(item, SetVariable):
             symbol = self.recording.holes.symbols_in(item.value)
-            self.variables[item.name] = _Symbolic(item.name, symbol, text=isinstance(symbol, str))
+            self.variables[item.name] = _Symbolic(self.recording, item.name, symbol, text=isinstance(symbol, str))
         elif isinstance(item, ScopeStart):
-            self.variables[item.name] = _Unmade(item.name)
+            self.variables[item.name] = _Unmade(self.recording, item.name)
         elif isinstance(item, Gen | Select | ScopeEnd) and item.name is not None:
             text = not isinstance(item, Gen) or self._gives_text(item)
             symbol = self.recording.holes.symbol_of(Reference(Value(*position, item.name)), text=text)
-            self.variables[item.name] = _Symbolic(item.name, symbol, text=text)
+            self.variables[item.name] = _Symbolic(self.recording, item.name, symbol, text=text)
             if isinstance(item, Gen) and item.reasoning is not None:
-                self.variables[f"{item.name}_reasoning_content"] = _Unmade(item.name)
+                thoughts = f"{item.name}_reasoning_content"
+                self.variables[thoughts] = _Unmade(self.recording, thoughts)
 
     def _gives_text(self, gen: Gen) -> bool:
         """Whether the value of a gen will be one str."""
@@ -179,16 +181,17 @@ class StreamRecorder:
 class _Symbolic(Variable):
     """A variable that holds a symbol, and has no more than that."""
 
-    __slots__ = ("text",)
+    __slots__ = ("recording", "text")
 
-    def __init__(self, name: str, value: Any, *, text: bool) -> None:
+    def __init__(self, recording: Recording, name: str, value: Any, *, text: bool) -> None:
+        self.recording = recording
         super().__init__(name)
         self.value, self.ready, self.text = value, True, text
 
     @property
     def meta(self) -> Any:
         """What a state reads for get_meta_info."""
-        raise LookedAt(f"the body reads what the backend reported about {self.name!r}")
+        self.recording.end(f"the body reads what the backend reported about {self.name!r}")
 
     @meta.setter
     def meta(self, value: Any) -> None:
@@ -196,7 +199,7 @@ class _Symbolic(Variable):
 
     @property
     def tool_calls(self) -> Any:
-        raise LookedAt(f"the body reads the tool calls of {self.name!r}")
+        self.recording.end(f"the body reads the tool calls of {self.name!r}")
 
     @tool_calls.setter
     def tool_calls(self, value: Any) -> None:
@@ -206,12 +209,12 @@ class _Symbolic(Variable):
 class _Unmade(_Symbolic):
     """A variable whose value the trace cannot refer to."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, None, text=False)
+    def __init__(self, recording: Recording, name: str) -> None:
+        super().__init__(recording, name, None, text=False)
 
     @property
     def value(self) -> Any:
-        raise LookedAt(f"the body reads {self.name!r} while it is being made")
+        self.recording.end(f"the body reads {self.name!r} while it is being made")
 
     @value.setter
     def value(self, value: Any) -> None:

@@ -10,7 +10,7 @@ from .graph import Fork, Graph, Item, Join, Position
 from .picture import Branch, branches, short, words
 from .schedule import Schedule
 
-WIDTH, HEIGHT, GAP, LANE, MARGIN = 236, 40, 14, 18, 16
+WIDTH, HEIGHT, LOW, GAP, LANE, MARGIN = 236, 40, 20, 14, 18, 16
 LETTERS = 33  # of 11 px monospace that fit into a box
 MOST_DEPTH = 12
 
@@ -86,7 +86,7 @@ def _stream(drawing: _Drawing, number: int, left: float, top: float, depth: int)
             for child in item.children:
                 if child in drawing.ends:
                     _curve(drawing, drawing.ends[child], (centre, y))
-        if before is not None:
+        if before is not None and _height(item):
             _line(drawing, before, (centre, y))
         drawing.boxes[position] = (centre, y)
         if isinstance(item, Fork):
@@ -99,11 +99,18 @@ def _stream(drawing: _Drawing, number: int, left: float, top: float, depth: int)
             y = _branches(drawing, item, (centre, y + 5), left + LANE, y + 10 + 2 * GAP, depth) + 2 * GAP
             before = before if _goes_on(graph, position) else None
             continue
-        _box(drawing, position, item, left, y)
-        before = (centre, y + HEIGHT)
-        y += HEIGHT + GAP
+        height = _height(item)
+        if height:
+            _box(drawing, position, item, left, y)
+            before = (centre, y + height)
+            y += height + GAP
     drawing.ends[number] = before or (centre, y)
     return y
+
+
+def _height(item: Item) -> int:
+    """Roles and scopes are small, and where they end needs no box."""
+    return {"end": 0, "role": LOW, "scope": LOW, "media": LOW}.get(words(item).kind, HEIGHT)
 
 
 def _goes_on(graph: Graph, position: Position) -> bool:
@@ -121,7 +128,7 @@ def _branches(drawing: _Drawing, fork: Fork, origin: tuple[float, float], left: 
             _curve(drawing, origin, (left + WIDTH / 2, top))
         end = _stream(drawing, branch.stream, left, top, depth + 1)
         if branch.more:
-            drawing.shapes.append(_text(left + 4, end + 8, f"and {branch.more} more like it", "quiet"))
+            drawing.shapes.append(_text(left + WIDTH, end + 2, f"and {branch.more} more like it", "quiet", "end"))
             end += 16
         bottom = max(bottom, end)
         left += _width(drawing.graph, branch.stream, depth + 1) + GAP
@@ -137,8 +144,8 @@ def _box(drawing: _Drawing, position: Position, item: Item, left: float, top: fl
     head = " ".join(part for part in (word.kind, word.title) if part)
     drawing.shapes.append(
         f'<g><title>{escape(word.detail or head)}</title><rect class="box{kind}{hot}" x="{left:.0f}" y="{top:.0f}" '
-        f'width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
-        + _text(left + 8, top + 16, short(head, LETTERS - len(count) - 1), "strong")
+        f'width="{WIDTH}" height="{_height(item)}" rx="6"/>'
+        + _text(left + 8, top + (16 if _height(item) > LOW else 14), short(head, LETTERS - len(count) - 1), "strong")
         + _text(left + WIDTH - 8, top + 16, count, "quiet", "end")
         + _text(left + 8, top + 31, short(word.detail, LETTERS), "quiet")
         + "</g>"
@@ -171,9 +178,10 @@ def _line(drawing: _Drawing, start: tuple[float, float], end: tuple[float, float
 
 def _curve(drawing: _Drawing, start: tuple[float, float], end: tuple[float, float]) -> None:
     (x0, y0), (x1, y1) = start, end
-    middle = (y0 + y1) / 2 if y1 - y0 < 60 else y1 - 20
+    bend = max((y1 - y0) / 2, 8) if y1 - y0 < 80 else 24
     drawing.lines.append(
-        f'<path d="M{x0:.0f} {y0:.0f}V{middle - 6:.0f}C{x0:.0f} {y1:.0f} {x1:.0f} {middle - 6:.0f} {x1:.0f} {y1:.0f}"/>'
+        f'<path d="M{x0:.0f} {y0:.0f}V{y1 - 2 * bend:.0f}C{x0:.0f} {y1 - bend / 2:.0f} {x1:.0f} {y1 - 1.5 * bend:.0f} '
+        f'{x1:.0f} {y1:.0f}"/>'
     )
 
 

@@ -31,6 +31,7 @@ from .references import (
 _OPEN, _MIDDLE, _CLOSE = "\U0010fff0", "\U0010fff1", "\U0010fff2"  # private use: no text has them, any str may
 EDGES = (_OPEN, _MIDDLE, _CLOSE)
 
+_CHANGED = "a text was changed after a value that is not there yet was put into it"
 _LANGUAGE = __name__.partition(".lang.")[0] + ".lang."
 
 TEXT_METHODS = frozenset(
@@ -61,6 +62,7 @@ class Holes:
         self._head = _OPEN + secrets.token_hex(4) + "x"  # no text of a user can have it by accident
         self._tail = _MIDDLE + filling + _CLOSE
         self._references: list[Reference] = []
+        self.ended: LookedAt | None = None  # the first time that the body looked at something: the trace is over
         self._numbers: dict[str, str] = {}
 
     def symbol_of(self, reference: Reference, *, text: bool) -> SymbolicText | SymbolicValue:
@@ -82,12 +84,12 @@ class Holes:
             number = text[start + len(self._head) : middle] if middle >= 0 else ""
             known = number.isascii() and number.isdigit() and int(number) < len(self._references)
             if not known or not text.startswith(self._tail, middle):
-                raise LookedAt("a text was changed after a value that is not there yet was put into it")
+                self.end(LookedAt(_CHANGED))
             parts.append(self._references[int(number)])
             at = middle + len(self._tail)
         parts.append(text[at:])
         if any(edge in part for part in parts if isinstance(part, str) for edge in EDGES):
-            raise LookedAt("a text was changed after a value that is not there yet was put into it")
+            self.end(LookedAt(_CHANGED))
         return compose(iter(parts))
 
     def read_all(self, thing: Any) -> Any:
@@ -117,7 +119,13 @@ class Holes:
 
     def looked_at(self, what: str, value: Any) -> NoReturn:
         """End the trace: to do `what` ("compares {}") the body needs the value itself."""
-        raise looked_at(what, self.read_all(value))
+        self.end(looked_at(what, self.read_all(value)))
+
+    def end(self, error: LookedAt) -> NoReturn:
+        """The trace is over, for this reason; whatever the body does on its way out counts no more."""
+        if self.ended is None:
+            self.ended = error
+        raise error
 
     def _mark(self, reference: Reference) -> str:
         key = repr(reference)
@@ -235,7 +243,7 @@ class SymbolicValue:
 
     @property  # type: ignore[misc]  # isinstance() of a value that is not there asks for it
     def __class__(self) -> Any:
-        raise looked_at("asks for the type of {}", _reference(self))
+        _holes(self).looked_at("asks for the type of {}", self)
 
 
 def is_symbol(thing: Any) -> bool:

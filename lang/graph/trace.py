@@ -26,7 +26,7 @@ from .references import Argument, Key, Reference
 from .symbols import Holes, LookedAt, is_symbol
 
 Body = Callable[..., Any]
-LONG = 6_000  # characters of a symbol in the first run, so that a limit on a prompt's length shows
+LONG = 6_007  # characters of a symbol in the first run, so that a limit on a prompt's length shows
 
 
 def trace(
@@ -43,8 +43,8 @@ def trace(
     is generated. What the body does that a template cannot hold ends the graph, with the reason in `graph.stop`.
     """
     context = RunContext(program, cast(Any, None), defaults, options or ExecutionOptions())
-    long = (" \n" + "".join(_constants(body)) + printable) * (LONG // 100)
-    first = _trace_once(body, arguments, context, frozenset(known), long[:LONG] + "\n ")
+    long = (" \n" + "".join(_constants(body)) + printable) * (LONG // 100 + 1)
+    first = _trace_once(body, arguments, context, frozenset(known), long[: LONG - 2] + "\n ")
     second = _trace_once(body, arguments, context, frozenset(known), "")
     return _agreed(first, second)
 
@@ -59,27 +59,30 @@ def _trace_once(
     result: Any = None
     kept: list[int] = []
     try:
-        with guarded():
+        with guarded(holes):
             returned = body(state, **symbolic)
             if inspect.iscoroutine(returned):
-                returned = _finished(returned)
+                returned = _finished(returned, holes)
         result = holes.read_all(_named(returned, kept))
-    except LookedAt as error:
-        recording.end(error.reason, _place(error.__traceback__, body), error)
+    except LookedAt:
+        pass
     except Exception as error:
-        reason = f"the body raised {type(error).__name__}: {error}"
-        recording.end(reason if not holes.in_text(reason) else reason[:60], _place(error.__traceback__, body))
+        if holes.ended is None:
+            recording.stopped(f"the body raises {type(error).__name__}", _place(error.__traceback__))
+    if holes.ended is not None:
+        recording.stopped(holes.ended.reason, _place(holes.ended.__traceback__), holes.ended.sources)
     return recording.graph(result, tuple(kept))
 
 
-def _finished(coroutine: Any) -> Any:
+def _finished(coroutine: Any, holes: Holes) -> Any:
     """What an `async def` body returns: nothing in it has to be waited for while it is traced."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value
-    coroutine.close()
-    raise LookedAt("the body awaits something that is not the program's own")
+    else:
+        coroutine.close()
+        holes.end(LookedAt("the body awaits something that is not the program's own"))
 
 
 def _symbolic(value: Any, path: tuple[Key, ...], holes: Holes, known: frozenset[tuple[Key, ...]]) -> Any:
@@ -111,7 +114,7 @@ def _named(returned: Any, kept: list[int]) -> Any:
     return returned
 
 
-def _place(trace: TracebackType | None, body: Body) -> Place | None:
+def _place(trace: TracebackType | None) -> Place | None:
     """Where in the user's code an error came up: the innermost line that is neither the language's nor Python's own."""
     own = __name__.partition(".lang.")[0] + ".lang."
     found = None

@@ -16,7 +16,7 @@ def drop_unread(graph: Graph) -> Graph:
     """
     if graph.stop is not None:
         return graph
-    needed = _needed(graph)
+    needed, alive = _needed(graph)
     moves = []
     for stream in graph.streams:
         kept = needed[stream.number]
@@ -24,7 +24,7 @@ def drop_unread(graph: Graph) -> Graph:
         came_from: list[int] = []
         for index, item in enumerate(stream.items[:kept]):
             if isinstance(item, Fork):
-                item = Fork(tuple(child for child in item.children if needed[child]), item.place)
+                item = Fork(tuple(child for child in item.children if child in alive), item.place)
                 if not item.children:
                     continue
             items.append(item)
@@ -33,8 +33,9 @@ def drop_unread(graph: Graph) -> Graph:
     return rewritten(graph, moves)
 
 
-def _needed(graph: Graph) -> list[int]:
-    """How many items of each stream are needed."""
+def _needed(graph: Graph) -> tuple[list[int], set[int]]:
+    """How many items of each stream are needed, and which streams are, be it as empty as they are."""
+    alive = {0, *graph.kept}
     needed = [0] * len(graph.streams)
     work: list[Position] = []
     done: set[Position] = set()
@@ -45,16 +46,21 @@ def _needed(graph: Graph) -> list[int]:
             work.append(position)
 
     def need_all(stream: int) -> None:
+        alive.add(stream)
+        parent = graph.streams[stream].parent
+        if parent is not None:
+            need(parent)
         for index in range(len(graph.streams[stream].items)):
             need((stream, index))
 
-    for stream in (0, *graph.kept):
+    for stream in sorted(alive):
         need_all(stream)
     for reference in references(graph.result):
         if isinstance(reference.source, Value):
             need((reference.source.stream, reference.source.position))
     while work:
         position = work.pop()
+        alive.add(position[0])
         needed[position[0]] = max(needed[position[0]], position[1] + 1)
         before = graph.previous(position)
         if before is not None:
@@ -66,4 +72,4 @@ def _needed(graph: Graph) -> list[int]:
         for reference in references(item):
             if isinstance(reference.source, Value):
                 need((reference.source.stream, reference.source.position))
-    return needed
+    return needed, alive
