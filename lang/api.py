@@ -17,7 +17,7 @@ from .reasoning import checked_kind
 from .sampling import Constraint
 from .state import ProgramState
 from .stats import RunStats, stats_of
-from .tools import constraint_for_tools, tools_of
+from .tools import Tool, constraint_for_tools, tools_of
 from .typed import constraint_for
 
 
@@ -69,7 +69,7 @@ def gen(
     retries: int | None = None,
     ebnf: str | None = None,
     type: Any = None,
-    tools: Sequence[Callable[..., Any]] | None = None,
+    tools: Sequence[Callable[..., Any] | Tool] | None = None,
 ) -> Expression:
     """Generate text here, and call it `name`. What is None is as `run` says.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import BackendError, RequestFailed
+from ...errors import BackendError, InvalidRequest, RequestFailed
 from ...runtime.engine import Engine
 from ...runtime.hold import Hold
 from ...runtime.results import Delta as EngineDelta
@@ -120,7 +120,7 @@ class EngineStream(BackendStream):
     def generate(self, call: GenerateCall, done: Done, delta: Delta | None = None) -> Cancel:
         try:
             params = params_of(call)
-            tokens = self._said.settle(answer=True)
+            tokens = self._prompt()
             generation = _Generation(self, call, len(tokens), params.n, done)
             listen = _Listener(self._engine.tokenizer, delta) if delta is not None and call.stream else None
             streams = self._engine.submit_many([tokens], params, on_done=generation.one_ended, on_delta=listen)
@@ -136,10 +136,17 @@ class EngineStream(BackendStream):
 
     def score(self, call: ScoreCall, done: Scored) -> Cancel:
         try:
-            return _score(self._engine, self._said.settle(answer=True), call, done)
+            return _score(self._engine, self._prompt(), call, done)
         except Exception as error:
             done(ScoreOutcome(error=error))
             return _nothing_to_cancel
+
+    def _prompt(self) -> tuple[int, ...]:
+        """The ids that an answer comes after. Raises InvalidRequest where there are none."""
+        tokens = self._said.settle(answer=True)
+        if not tokens:
+            raise InvalidRequest("the prompt is empty, and this model needs a token to start from: append a text first")
+        return tokens
 
     def fork(self, count: int) -> list[BackendStream]:
         self._said.settle(answer=False)
