@@ -34,7 +34,7 @@ def schema_program(
     whitespace: Whitespace = "fixed",
     order: Order = "schema",
     separators: tuple[str, str] | None = None,
-    limits: Limits = Limits(),  # noqa: B008  # immutable
+    limits: Limits = Limits(),  # immutable
 ) -> Program:
     """The JSON texts that satisfy a schema (an object, a boolean, or the JSON text of one).
 

@@ -64,7 +64,7 @@ class Document:
         return self._index().get(id(raw), resource)
 
     def resolve(self, reference: str, resource: int, pointer: str, dynamic: bool = False) -> Target:
-        """What `reference`, written in `resource` at `pointer`, leads to. GrammarError when it is not in the document."""
+        """Where a `reference` in `resource`, at `pointer`, leads to. GrammarError when that is not in the document."""
         uri, fragment = reference, ""
         if "#" in reference:
             uri, fragment = urldefrag(reference)

@@ -122,10 +122,11 @@ class Elements:
 def _size(normal: Normal) -> int | None:
     """How many values there are, where that is plain to see."""
     total = normal.null + len(normal.booleans)
-    for shape in (*normal.numbers, *normal.strings):
-        if shape.values is None:
+    listed = [shape.values for shape in normal.numbers] + [shape.values for shape in normal.strings]
+    for values in listed:
+        if values is None:
             return None
-        total += len(shape.values)
+        total += len(values)
     return total
 
 

@@ -16,18 +16,43 @@ from .terms import FALSE, TRUE, Node, Term, Terms
 _DEEPEST = 60
 _SURE = frozenset(("string", "number", "integer", "boolean", "null"))
 _DOUBTFUL = frozenset(
-    "$ref $dynamicRef $recursiveRef allOf anyOf oneOf not if const enum pattern format minimum maximum "
-    "exclusiveMinimum exclusiveMaximum multipleOf maxLength maxItems maxProperties minItems minProperties required "
-    "contains dependencies dependentSchemas unevaluatedProperties unevaluatedItems".split()
+    (
+        "$ref",
+        "$dynamicRef",
+        "$recursiveRef",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "not",
+        "if",
+        "const",
+        "enum",
+        "pattern",
+        "format",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "maxLength",
+        "maxItems",
+        "maxProperties",
+        "minItems",
+        "minProperties",
+        "required",
+        "contains",
+        "dependencies",
+        "dependentSchemas",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+    )
 )
 
 
 class Emptiness:
     """Answers once for each term. `busy` holds the terms whose normal form is being made: nothing is known of them."""
 
-    def __init__(
-        self, terms: Terms, normal: Callable[[Term], Normal], algebra: Algebra, busy: Container[Term]
-    ) -> None:
+    def __init__(self, terms: Terms, normal: Callable[[Term], Normal], algebra: Algebra, busy: Container[Term]) -> None:
         self.terms = terms
         self.members = Members(terms, KeySets(normal))
         self.normal = normal
@@ -164,4 +189,3 @@ def surely_possible(raw: dict[str, Any]) -> bool:
         return False
     given = raw.get("type")
     return given is None or given in ("array", "object") or (isinstance(given, str) and given in _SURE)
-

@@ -1,4 +1,4 @@
-r"""The formats of strings, as regular expressions over characters, and as expressions over the contents of JSON strings.
+r"""The formats of strings as regular expressions over characters, and as expressions over the contents of JSON strings.
 
 All are taken from their RFCs. Where a format is not regular or its tables are large, less is allowed than the RFC
 allows, never more: `regex` nests groups three deep and takes no look-arounds or back-references; host names have no
@@ -76,7 +76,10 @@ def _host(letter: str) -> str:
     return rf"(?:{label(63)}(?:\.{label(63)}){{0,2}}|{label(24)}(?:\.{label(24)}){{3,9}})"
 
 
-_WIDE = "A-Za-z0-9\u00e0-\u00f6\u00f8-\u00ff\u03b1-\u03c1\u03c3-\u03c9\u0430-\u044f\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3"
+_WIDE = (  # letters that every table of international names allows
+    "A-Za-z0-9\u00e0-\u00f6\u00f8-\u00ff\u03b1-\u03c1\u03c3-\u03c9\u0430-\u044f"
+    "\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3"
+)
 _WIDE_LABEL = f"(?:[{_WIDE}](?:[{_WIDE}-]?[{_WIDE}]{{1,8}})?)"
 
 _ATEXT = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"

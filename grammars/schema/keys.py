@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from ..expression import Expression, both, complement, either
 from ..patterns import Encoding, universe
 from .shapes import ALL_KEYS, Keys, Normal
-from .strings import content, contains_text, matching, words
+from .strings import contains_text, content, matching, words
 from .terms import Term
 
 

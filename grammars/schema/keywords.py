@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
 from ...errors import GrammarError
-from .algebra import exact_number, settled_numbers, settled_strings
 from .document import Document, escape
 from .formats import known_format
+from .scalars import exact_number, settled_numbers, settled_strings
 from .shapes import (
     ALL_KEYS,
     ANY_ARRAY,
@@ -35,8 +35,17 @@ _OF_NUMBERS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMax
 _OF_STRINGS = frozenset(("minLength", "maxLength", "pattern", "format"))
 _OF_ARRAYS = frozenset(("items", "prefixItems", "additionalItems", "minItems", "maxItems", "contains", "uniqueItems"))
 _OF_OBJECTS = frozenset(
-    "properties patternProperties additionalProperties propertyNames required minProperties maxProperties "
-    "dependentRequired dependencies".split()
+    (
+        "properties",
+        "patternProperties",
+        "additionalProperties",
+        "propertyNames",
+        "required",
+        "minProperties",
+        "maxProperties",
+        "dependentRequired",
+        "dependencies",
+    )
 )
 _TYPES = {
     "null": Normal(null=True),
@@ -98,7 +107,9 @@ class Keywords:
         if isinstance(given, str) and given in _TYPES:
             return _TYPES[given]
         if not isinstance(given, list) or not given:
-            raise GrammarError(f"type is one of {', '.join(_TYPES)} or a list of them, not {shown(given)}", f"{pointer}/type")
+            raise GrammarError(
+                f"type is one of {', '.join(_TYPES)} or a list of them, not {shown(given)}", f"{pointer}/type"
+            )
         parts = [self._type(one, pointer) if isinstance(one, str) else self._type(None, pointer) for one in given]
         numbers = [part.numbers[0] for part in parts if part.numbers]
         return Normal(
@@ -173,7 +184,9 @@ class Keywords:
     def _objects(self, raw: dict[str, Any], pointer: str, resource: int, draft: int) -> Objects | None:
         properties, patterns = _mapping(raw, "properties", pointer), _mapping(raw, "patternProperties", pointer)
         node = self.terms.node
-        named = tuple((key, node(sub, f"{pointer}/properties/{escape(key)}", resource)) for key, sub in properties.items())
+        named = tuple(
+            (key, node(sub, f"{pointer}/properties/{escape(key)}", resource)) for key, sub in properties.items()
+        )
         classes = []
         for pattern, sub in patterns.items():
             place = f"{pointer}/patternProperties/{escape(pattern)}"
@@ -251,7 +264,9 @@ def _number(raw: dict[str, Any], word: str, pointer: str) -> Fraction:
     return exact_number(found)
 
 
-def _bound(raw: dict[str, Any], word: str, exclusive: str, pointer: str, draft: int, tighter: Any) -> Bound | None:
+def _bound(
+    raw: dict[str, Any], word: str, exclusive: str, pointer: str, draft: int, tighter: Callable[..., Any]
+) -> Bound | None:
     flag = raw.get(exclusive)
     if isinstance(flag, bool):  # as draft 4 writes it
         return Bound(_number(raw, word, pointer), flag) if word in raw else None
@@ -262,4 +277,5 @@ def _bound(raw: dict[str, Any], word: str, exclusive: str, pointer: str, draft: 
         bounds.append(Bound(_number(raw, exclusive, pointer), True))
     if len(bounds) == 2 and bounds[0].value == bounds[1].value:
         return bounds[1]
-    return tighter(bounds, key=lambda bound: bound.value, default=None)
+    found: Bound | None = tighter(bounds, key=lambda bound: bound.value, default=None)
+    return found

@@ -45,7 +45,9 @@ def layout(whitespace: str, separators: tuple[str, str] | None = None) -> Layout
     if whitespace == "flexible":
         indentation = repeat(either([literal(b" "), literal(b"\t")]), 0, _MOST_BLANKS)
         blank = either([EMPTY, literal(b" "), concat([literal(b"\n"), indentation])])
-        return _layout(blank, concat([literal(b","), blank]), concat([literal(b":"), either([EMPTY, literal(b" ")])]), EMPTY)
+        return _layout(
+            blank, concat([literal(b","), blank]), concat([literal(b":"), either([EMPTY, literal(b" ")])]), EMPTY
+        )
     blank = repeat(bytes_in(b" \t\r\n"), 0, _MOST_BLANKS)
     return _layout(blank, concat([blank, literal(b","), blank]), concat([blank, literal(b":"), blank]), blank)
 

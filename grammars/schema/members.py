@@ -51,9 +51,9 @@ class Members:
     def named(self, shape: Objects) -> list[Named]:
         """Every key that the shape speaks of by name, as the schema orders them, with all that its value satisfies."""
         terms = dict(shape.named)
-        also = [key for pair in shape.needs for key in pair]
-        also += [key for keys, _ in shape.exists for key in sorted(_names(keys))]
-        for key in (*shape.required, *also):
+        spoken = [key for pair in shape.needs for key in pair]
+        spoken += [key for keys, _ in shape.exists for key in sorted(_names(keys))]
+        for key in (*shape.required, *spoken):
             terms.setdefault(key, TRUE)
         required = set(shape.required)
         found = []
@@ -108,9 +108,7 @@ class Members:
             return True
         return None if None in answers else False
 
-    def content(
-        self, within: tuple[tuple[Keys, bool], ...], names: frozenset[str], encoding: Encoding
-    ) -> Expression:
+    def content(self, within: tuple[tuple[Keys, bool], ...], names: frozenset[str], encoding: Encoding) -> Expression:
         """The contents of the strings of a class of keys."""
         every: Encoding = "utf8" if encoding == "utf8" else "json"
         inside = [self.keys.expression(keys, encoding) for keys, chosen in within if chosen]

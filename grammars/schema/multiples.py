@@ -28,10 +28,9 @@ def multiples(step: Fraction) -> Expression:
         decimals += 1
         if decimals > 30:
             raise GrammarError(f"multipleOf {float(step)!r} is not a decimal number")
-    found = []
-    for written in range(decimals + 1):
-        # `written` decimals, then only zeros: the digits times 10**(decimals - written) are a multiple of p
-        found.append(_divisible(int(numerator) // gcd(int(numerator), 10 ** (decimals - written)), written))
+    whole = int(numerator)
+    # With so many decimals written, then only zeros: the digits times 10**(decimals - written) are a multiple of p.
+    found = [_divisible(whole // gcd(whole, 10 ** (decimals - written)), written) for written in range(decimals + 1)]
     zeros = repeat(_ZERO)
     ways = [concat([found[0], repeat(concat([_POINT, repeat(_ZERO, 1)]), 0, 1)])]
     ways += [concat([digits, zeros]) for digits in found[1:]]
@@ -73,7 +72,7 @@ def _pointed(digits: str, decimals: int) -> bytes:
 
 
 def _by_remainder(divisor: int, decimals: int) -> Expression:
-    """For a divisor that shares no factor with 10: the automaton of the remainders, its states eliminated one by one."""
+    """For a divisor without factors of 10: the automaton of the remainders, its states eliminated one by one."""
     if divisor > MOST_STATES:
         raise GrammarTooLarge(f"multipleOf that needs {divisor} remainders carried along: more than {MOST_STATES}")
     after: list[Expression] = [EMPTY if rest == 0 else NOTHING for rest in range(divisor)]

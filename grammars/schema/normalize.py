@@ -197,8 +197,20 @@ class Normalizer:
 
 
 _APPLICATORS = frozenset(
-    "$ref $dynamicRef $recursiveRef allOf anyOf oneOf not if dependentSchemas dependencies "
-    "unevaluatedProperties unevaluatedItems".split()
+    (
+        "$ref",
+        "$dynamicRef",
+        "$recursiveRef",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "not",
+        "if",
+        "dependentSchemas",
+        "dependencies",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+    )
 )
 
 
@@ -209,7 +221,9 @@ def _by_presence(normal: Normal) -> Normal:
     for shape in normal.objects:
         loose = [key for key, term in shape.named if key not in shape.required and term != FALSE]
         if len(loose) == 1:
-            found.append(shape._replace(named=tuple((key, FALSE if key in loose else term) for key, term in shape.named)))
+            found.append(
+                shape._replace(named=tuple((key, FALSE if key in loose else term) for key, term in shape.named))
+            )
             shape = shape._replace(required=(*shape.required, *loose))
         found.append(shape)
     return normal._replace(objects=tuple(found))

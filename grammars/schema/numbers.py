@@ -13,8 +13,8 @@ from functools import lru_cache
 
 from ...errors import GrammarTooLarge
 from ..expression import EMPTY, NOTHING, Expression, both, byte_range, complement, concat, either, literal, repeat
-from .algebra import exact_number, fraction_fits
 from .multiples import multiples
+from .scalars import exact_number, fraction_fits
 from .scientific import scientific
 from .shapes import Bound, Numbers
 
@@ -28,7 +28,9 @@ _FRACTION = concat([_POINT, repeat(DIGIT, 1)])
 _ZEROS = repeat(concat([_POINT, repeat(_ZERO, 1)]), 0, 1)  # what an integer may end in, in every spelling
 _ONE_ZERO = repeat(literal(b".0"), 0, 1)  # what it may end in when we write it
 _E = either([literal(b"e"), literal(b"E")])
-_SMALL_EXPONENT = either([concat([repeat(literal(b"+"), 0, 1), repeat(DIGIT, 1, 2)]), concat([literal(b"-"), repeat(DIGIT, 1, 3)])])
+_SMALL_EXPONENT = either(
+    [concat([repeat(literal(b"+"), 0, 1), repeat(DIGIT, 1, 2)]), concat([literal(b"-"), repeat(DIGIT, 1, 3)])]
+)
 PLAIN = concat([_SIGN, _NATURAL, repeat(_FRACTION, 0, 1)])
 _WITH_EXPONENT = concat([PLAIN, _E, _SMALL_EXPONENT])
 _ANY_INTEGER = concat([_SIGN, _NATURAL, _ZEROS])
@@ -120,7 +122,7 @@ def _integers(low: Bound | None, high: Bound | None, dotted: bool) -> Expression
 
 def _signed(first: int | None, last: int | None) -> Expression:
     """Whole numbers from `first` to `last`, without an end where None."""
-    found = []
+    found: list[Expression] = []
     if last is None or last >= 0:
         found.append(naturals(max(first or 0, 0), last))
     if first is None or first < 0:
@@ -140,7 +142,7 @@ def naturals(first: int, last: int | None) -> Expression:
         more = concat([byte_range(0x31, 0x39), repeat(DIGIT, len(text))])
         return either([_between(text, "9" * len(text)), more])
     _bounded(str(last))
-    found = []
+    found: list[Expression] = []
     for length in range(len(str(first)), len(str(last)) + 1):
         smallest = 10 ** (length - 1) if length > 1 else 0
         low, high = max(first, smallest), min(last, 10**length - 1)

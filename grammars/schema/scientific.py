@@ -17,7 +17,11 @@ Range = Callable[[int, int], Expression]
 
 
 def scientific(
-    low: Bound, high: Bound | None, naturals: Range, above: Callable[[Bound], Expression], below: Callable[[Bound], Expression]
+    low: Bound,
+    high: Bound | None,
+    naturals: Range,
+    above: Callable[[Bound], Expression],
+    below: Callable[[Bound], Expression],
 ) -> Expression:
     """Numbers above 0 within bounds (`low` at least 0), written with one digit, not 0, before the point.
 

@@ -48,7 +48,9 @@ class Schemas:
         """Keywords of numbers."""
         chance = self.chance
         words = chance.sample(["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"], 2)
-        return {w: chance.choice([1, 2, 3, 0.5]) if w == "multipleOf" else chance.choice([-1, 0, 1, 2, 2.5]) for w in words}
+        return {
+            w: chance.choice([1, 2, 3, 0.5]) if w == "multipleOf" else chance.choice([-1, 0, 1, 2, 2.5]) for w in words
+        }
 
     def strings(self, depth: int) -> dict[str, Any]:
         """Keywords of strings."""
