@@ -38,6 +38,7 @@ class EngineLoop:
         self._commands: deque[Callable[[], object]] = deque()
         self._wake = threading.Condition()
         self._step_seconds = 0.0
+        self._forced_tokens = 0  # of requests that have ended
         self._closing = False
         self._thread = threading.Thread(target=self._main, name="ramify-engine", daemon=True)
         self._thread.start()
@@ -83,6 +84,7 @@ class EngineLoop:
                 scheduler=self.scheduler.stats(),
                 step_seconds=self._step_seconds,
                 forward_seconds=self.executor.forward_seconds,
+                forced_tokens=self._forced_tokens + sum(ticket.forced for ticket in self._tickets.values()),
             )
         ).result()
 
@@ -229,6 +231,7 @@ class EngineLoop:
 
     def _forget(self, ticket: Ticket) -> None:
         del self._tickets[ticket.request.id]
+        self._forced_tokens += ticket.forced
         self.executor.release(ticket)
 
 
