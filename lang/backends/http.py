@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -58,8 +59,10 @@ class HttpClient:
         self.base_url = base_url.rstrip("/")
         self._settings = settings
         self._headers = dict(headers)
-        self._verify = verify
-        self._client: httpx.AsyncClient | None = None
+        self._verify: ssl.SSLContext | str | bool = verify if self.base_url.startswith("https://") else False
+        # One connection each, the latest used first: what a pool of httpx costs a request grows with its connections.
+        self._idle: list[httpx.AsyncClient] = []
+        self._made: list[httpx.AsyncClient] = []
         self._turn: asyncio.Semaphore | None = None
 
     async def get(self, path: str, *, retries: int | None = None) -> Any:
@@ -97,9 +100,10 @@ class HttpClient:
                     raise
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        """Hang up everywhere."""
+        made, self._made, self._idle = self._made, [], []
+        for client in made:
+            await client.aclose()
 
     # -- one try, and the next ------------------------------------------------------------------------------------
 
@@ -131,15 +135,14 @@ class HttpClient:
     async def _opened(self, method: str, path: str, body: Any) -> AsyncIterator[httpx.Response]:
         """An answer whose status is fine, not read yet. Everything that goes wrong is an HttpError."""
         where = self._where(method, path)
-        if self._client is None:
-            self._client = self._made()
+        if self._turn is None:
             self._turn = asyncio.Semaphore(self._settings.connections)
         content = None if body is None else json.dumps(body).encode()
-        assert self._turn is not None
         async with self._turn:
+            client = self._idle.pop() if self._idle else self._new()
             try:
-                async with self._client.stream(method, self.base_url + path, content=content) as response:
-                    if response.status_code >= 400:
+                async with client.stream(method, self.base_url + path, content=content) as response:
+                    if response.status_code >= 300:  # a redirect is not followed: it could lead anywhere
                         raise await _refusal(response, where)
                     yield response
             except httpx.TimeoutException as error:
@@ -156,15 +159,21 @@ class HttpClient:
                     error, httpx.UnsupportedProtocol | httpx.LocalProtocolError
                 )
                 raise failed from error
+            finally:
+                self._idle.append(client)
 
-    def _made(self) -> httpx.AsyncClient:
+    def _new(self) -> httpx.AsyncClient:
+        if isinstance(self._verify, bool) and self.base_url.startswith("https://"):
+            self._verify = httpx.create_ssl_context(verify=self._verify)  # costs milliseconds: made once for all
         settings = self._settings
-        return httpx.AsyncClient(
+        client = httpx.AsyncClient(
             headers={"content-type": "application/json", **self._headers},
             timeout=httpx.Timeout(settings.timeout, connect=settings.connect_timeout, pool=None),
-            limits=httpx.Limits(max_connections=settings.connections, max_keepalive_connections=settings.connections),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
             verify=self._verify,
         )
+        self._made.append(client)
+        return client
 
     def _where(self, method: str, path: str) -> str:
         return f"{method} {self.base_url}{path}"
