@@ -18,7 +18,7 @@ from ..program import Program
 from ..vocabulary import Vocabulary
 from .matcher import Matcher
 from .native_core import DONE, NEED, REFUSED, TOO_LARGE, Window, grammar_core
-from .native_program import NONE, definition_code, expression_code
+from .native_program import definition_code, expression_code
 from .scalars import spellings, value_of
 
 Words = npt.NDArray[np.uint32]
@@ -121,13 +121,13 @@ class NativeMachine:
         """Makes what the core's last call on this thread needed; for any other code, raises what it stands for."""
         if code != NEED:
             self._complain(code)
-        symbol = self.library.ramify_needed_symbol()
-        if symbol != NONE:
+        count = self.library.ramify_needed(None, 0)
+        if count:
+            symbols = (ctypes.c_uint32 * count)()
+            self.library.ramify_needed(symbols, count)
             with self._making:
-                if symbol not in self._made:
-                    definition = definition_code(self._program.at(symbol), self.expression)
-                    self._call_once(self.library.ramify_define, symbol, _address(definition), len(definition))
-                    self._made.add(symbol)
+                for symbol in symbols:
+                    self._define(symbol)
             return
         size = self.library.ramify_needed_text(None, 0)
         buffer = ctypes.create_string_buffer(size)
@@ -135,6 +135,12 @@ class NativeMachine:
         name = value_of(buffer.raw)
         ways = self.expression(spellings(name))
         self._call_once(self.library.ramify_tell, buffer.raw, size, name, len(name), ways)
+
+    def _define(self, symbol: int) -> None:
+        if symbol not in self._made:
+            definition = definition_code(self._program.at(symbol), self.expression)
+            self._call_once(self.library.ramify_define, symbol, _address(definition), len(definition))
+            self._made.add(symbol)
 
     def _complain(self, code: int) -> None:
         if code == TOO_LARGE:

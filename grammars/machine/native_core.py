@@ -27,7 +27,7 @@ class Window(ctypes.Structure):
 
 
 SIGNATURES: dict[str, tuple[object, list[object]]] = {
-    "needed_symbol": (c_uint32, []),
+    "needed": (c_uint64, [c_void_p, c_uint64]),
     "needed_text": (c_uint64, [c_void_p, c_uint64]),
     "complaint": (c_char_p, []),
     "core_new": (c_void_p, [c_char_p, c_void_p, c_uint32, c_uint32, c_void_p, c_uint32, c_uint64]),

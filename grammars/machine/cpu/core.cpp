@@ -34,7 +34,7 @@ struct MatcherHandle {
     Matcher matcher;
 };
 
-thread_local u32 needed_symbol;
+thread_local std::vector<u32> needed_symbols;
 thread_local std::string needed_text;
 thread_local const char* complaint = "";
 
@@ -45,11 +45,10 @@ int guarded(Core& core, Do what) noexcept {
         core.budget.begin();
         return what();
     } catch (const Needed& needed) {
-        needed_symbol = needed.symbol;
-        needed_text.clear();
+        needed_symbols = needed.symbols;
         return NEED;
     } catch (const NeededValue& needed) {
-        needed_symbol = NONE;
+        needed_symbols.clear();
         needed_text = needed.text;
         return NEED;
     } catch (const TooLarge& error) {
@@ -116,7 +115,11 @@ u32 built(Expressions& nodes, const u32* code, size_t count) {
 
 extern "C" {
 
-u32 ramify_needed_symbol() { return needed_symbol; }
+// After NEED: the definitions to make, or, when there are none, the text whose value to tell. Returns their number.
+u64 ramify_needed(u32* out, u64 room) {
+    std::memcpy(out, needed_symbols.data(), std::min<size_t>(room, needed_symbols.size()) * 4);
+    return needed_symbols.size();
+}
 const char* ramify_complaint() { return complaint; }
 u64 ramify_needed_text(u8* out, u64 room) {
     std::memcpy(out, needed_text.data(), std::min<size_t>(room, needed_text.size()));

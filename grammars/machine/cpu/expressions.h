@@ -10,7 +10,7 @@ namespace ramify {
 
 enum Kind : u8 { SET, EPS, CAT, ALT, AND, NOT, REP };
 
-constexpr u32 NOTHING = 0, EMPTY = 1, ANYTHING = 2;
+constexpr u32 NOTHING = 0, EMPTY = 1, ANYTHING = 3;  // 2 is any one byte
 constexpr u32 ENDLESS = 0xffffffffu;      // a count without a bound
 constexpr u64 INFINITE = u64(1) << 62;    // a length without a bound
 constexpr u16 DEEPEST = 400;              // levels of nesting: derivatives recurse once for each
@@ -24,7 +24,6 @@ struct Expression {
     u32 a, b;         // CAT: head, tail. ALT, AND: where its parts are, how many. SET: which set. NOT, REP: the inner
     u32 least, most;  // REP
     u32 partition;
-    u32 row;          // where its transitions are, NONE before the first
     u64 shortest, longest;
     ByteSet first;    // the bytes that its strings begin with, perhaps some more
 };
@@ -307,7 +306,7 @@ class Expressions {
               u64 longest, const ByteSet& first, u32 partition) {
         if (depth > DEEPEST) throw TooLarge{"an expression is nested too deep; write it flatter"};
         if (all_.size() > 60'000'000) throw TooLarge{"too many expressions"};
-        all_.push_back(Expression{kind, nullable, hard, 0, u16(depth), a, b, least, most, partition, NONE,
+        all_.push_back(Expression{kind, nullable, hard, 0, u16(depth), a, b, least, most, partition,
                                   std::min(shortest, INFINITE), std::min(longest, INFINITE), first});
         index_.insert(hash, u32(all_.size() - 1));
         return u32(all_.size() - 1);

@@ -1,64 +1,11 @@
 // What tokens may follow in a state of a lexeme: those that stay inside it, and where others cross its end.
-//
-// A state P x{l,m} R, where it is always plain which x one is in, shares one walk of the tokens with every other l and m:
-// each token keeps how many x it takes, and the tokens of a state are a slice of them.
 #pragma once
 
 #include <unordered_map>
 
-#include "lexemes.h"
-#include "rows.h"
-#include "trie.h"
+#include "counts.h"
 
 namespace ramify {
-
-struct Remains {  // a token may go on from here, after `count` more repeats
-    u32 node, count;
-};
-
-// The remainders of tokens behind the lexeme's possible ends, as a tree that is merged as far as somebody walked it.
-class Crossing {
-  public:
-    struct Node {
-        u32 from, to;  // in remains
-        u32 child, children;
-        u8 byte;
-        bool expanded;
-    };
-    std::vector<Node> nodes;
-    std::vector<Remains> remains;
-
-    bool empty() const { return remains.empty(); }
-    void expand(u32 at, const Trie& trie) {
-        if (nodes[at].expanded) return;
-        std::vector<std::pair<u8, Remains>> found;
-        for (u32 i = nodes[at].from; i < nodes[at].to; i++) {
-            Remains one = remains[i];
-            for (u32 child = one.node + 1; child < trie.nodes[one.node].end; child = trie.nodes[child].end)
-                found.push_back({trie.nodes[child].byte, {child, one.count}});
-        }
-        std::stable_sort(found.begin(), found.end(), [](auto& a, auto& b) { return a.first < b.first; });
-        u32 first = u32(nodes.size()), children = 0;
-        for (size_t i = 0; i < found.size(); i++) {
-            if (!children || nodes.back().byte != found[i].first) {
-                nodes.push_back({u32(remains.size()), u32(remains.size()), 0, 0, found[i].first, false});
-                children++;
-            }
-            remains.push_back(found[i].second);
-            nodes.back().to++;
-        }
-        nodes[at].child = first;
-        nodes[at].children = children;
-        nodes[at].expanded = true;
-    }
-};
-
-struct Shape {
-    std::vector<u32> staying, gone;  // tokens by how many x they take; gone: they end behind the repeats
-    std::vector<u32> staying_from, gone_from;  // count -> where its tokens begin
-    Crossing crossing;
-    RowHandle all;  // every staying token
-};
 
 struct LexemeMask {
     bool dense = false;
@@ -72,9 +19,9 @@ struct LexemeMask {
 
 class LexemeMasks {
   public:
-    LexemeMasks(Lexemes& lexemes, const Trie& trie, Rows& rows) : lexemes_(lexemes), trie_(trie), rows_(rows) {
+    LexemeMasks(Lexemes& lexemes, const Trie& trie, Rows& rows) : lexemes_(lexemes), trie_(trie), rows_(rows), counts_(lexemes, trie) {
         states_.resize(trie.longest + 2);
-        phases_.resize(trie.longest + 2);
+        beside_.resize(trie.longest + 2);
         scratch_.resize(rows.words());
     }
 
@@ -93,126 +40,59 @@ class LexemeMasks {
         }
         return mask;
     }
-    size_t bytes() const { return bytes_; }
+    size_t bytes() const { return bytes_ + counts_.bytes(); }
 
     // Forget everything; masks handed out are no longer good.
     void clear() {
         masks_.clear();
-        shapes_.clear();
+        counts_.clear();
         bytes_ = 0;
     }
 
   private:
-    struct Phase {
-        u32 state, count;
-        bool behind;  // the repeats
-    };
-
     void make(u32 state, LexemeMask& mask) {
-        u32 before, repeated, after;
-        if (counted(state, before, repeated, after)) {
-            const Expression& repeat = lexemes_.nodes[repeated];
-            mask.least = repeat.least;
-            mask.most = repeat.most;
-            slice(shape(before, repeat.a, after), mask);
-        } else
-            walk(state, mask);
+        Counted counted;
+        if (counts_.recognized(state, counted)) {
+            if (Shape* shape = counts_.shape(counted)) {
+                mask.least = counted.others == ANYTHING ? counted.least : 0;
+                mask.most = counted.most;
+                return slice(*shape, mask);
+            }
+        }
+        u32 base = without_complements(state);
+        if (base != state) {
+            LexemeMask& other = of(base);
+            if (other.dense && !other.shape) return walk_beside(state, base, mask);
+        }
+        walk(state, mask);
     }
 
-    // Whether the state is P x{l,m} R with counts that matter and the way through it is never in doubt.
-    bool counted(u32 state, u32& before, u32& repeated, u32& after) {
+    // A larger language, without complements, which usually exclude a few words: the state itself where it has none.
+    u32 without_complements(u32 state) {
         Expressions& nodes = lexemes_.nodes;
-        if (nodes[state].hard) return false;
-        std::vector<u32> heads;
-        for (int parts = 0; parts < 8; parts++) {
-            u32 head = nodes[state].kind == CAT ? nodes[state].a : state;
-            if (nodes[head].kind == REP && (nodes[head].least || nodes[head].most != ENDLESS)) {
-                repeated = head;
-                after = nodes[state].kind == CAT ? nodes[state].b : EMPTY;
-                before = EMPTY;
-                for (size_t i = heads.size(); i-- > 0;) before = nodes.concat(heads[i], before);
-                if (before != EMPTY && !lexemes_.prefix_free(before)) return false;
-                if (!lexemes_.prefix_free(nodes[head].a)) return false;
-                ByteSet inner = lexemes_.onward(nodes[head].a), next = lexemes_.onward(after);
-                for (int word = 0; word < 4; word++)
-                    if (inner.bits[word] & next.bits[word]) return false;
-                return true;
-            }
-            if (nodes[state].kind != CAT) return false;
-            heads.push_back(head);
-            state = nodes[state].b;
+        if (!nodes[state].hard) return state;
+        if (nodes[state].kind == CAT) {
+            u32 tail = nodes[state].b, head = without_complements(nodes[state].a);
+            return nodes.concat(head, tail);
         }
-        return false;
+        if (nodes[state].kind != AND) return state;
+        std::vector<u32> parts;
+        for (u32 i = 0; i < nodes[state].b; i++)
+            if (nodes[nodes.parts(state)[i]].kind != NOT) parts.push_back(nodes.parts(state)[i]);
+        if (parts.size() == nodes[state].b || parts.empty()) return state;
+        return nodes.both(parts);
     }
-
-    Shape& shape(u32 before, u32 inner, u32 after) {
-        u64 key = mixed(mixed(mixed(17, before), inner), after);
-        auto& bucket = shapes_[key];
-        for (auto& one : bucket)
-            if (one.first == std::array<u32, 3>{before, inner, after}) return *one.second;
-        auto made = std::make_unique<Shape>();
-        std::vector<std::pair<u32, u32>> staying, gone;  // count, token
-        Crossing& crossing = made->crossing;
-        crossing.nodes.push_back({0, 0, 0, 0, 0, false});
-        phases_[0] = {before, 0, false};
-        bool ends = lexemes_.nullable(after);
-        u32 size = u32(trie_.nodes.size());
-        lexemes_.budget->spend(size / 8);
-        for (u32 at = 1; at < size;) {
-            const TrieNode& node = trie_.nodes[at];
-            Phase phase = phases_[node.depth - 1];
-            if (phase.behind)
-                phase.state = lexemes_.step(phase.state, node.byte);
-            else if (phase.state != EMPTY)
-                phase.state = lexemes_.step(phase.state, node.byte);
-            else {
-                u32 next = lexemes_.step(inner, node.byte);
-                if (next != NOTHING)
-                    phase = {next, phase.count + 1, false};
-                else
-                    phase = {lexemes_.step(after, node.byte), phase.count, true};
-            }
-            if (phase.state == NOTHING) {
-                at = node.end;
-                continue;
-            }
-            phases_[node.depth] = phase;
-            for (u32 token = node.token; token != NONE; token = trie_.same[token])
-                (phase.behind ? gone : staying).push_back({phase.count, token});
-            bool may_end = phase.behind ? lexemes_.nullable(phase.state) : phase.state == EMPTY && ends;
-            if (may_end && node.end > at + 1) crossing.remains.push_back({at, phase.count});
-            at = phase.behind && phase.state == EMPTY ? node.end : at + 1;
-        }
-        crossing.nodes[0].to = u32(crossing.remains.size());
-        sorted(staying, made->staying, made->staying_from);
-        sorted(gone, made->gone, made->gone_from);
-        bytes_ += (staying.size() + gone.size() + 2 * crossing.remains.size()) * 4 + 256;
-        bucket.push_back({std::array<u32, 3>{before, inner, after}, std::move(made)});
-        return *bucket.back().second;
-    }
-
-    static void sorted(std::vector<std::pair<u32, u32>>& found, std::vector<u32>& tokens, std::vector<u32>& from) {
-        u32 top = 0;
-        for (auto& one : found) top = std::max(top, one.first);
-        from.assign(top + 2, 0);
-        for (auto& one : found) from[one.first + 1]++;
-        for (size_t i = 1; i < from.size(); i++) from[i] += from[i - 1];
-        std::vector<u32> at(from.begin(), from.end());
-        tokens.resize(found.size());
-        for (auto& one : found) tokens[at[one.first]++] = one.second;
-    }
-    static u32 begin_of(const std::vector<u32>& from, u64 count) { return from[std::min<u64>(count, from.size() - 1)]; }
 
     void slice(Shape& shape, LexemeMask& mask) {
         mask.shape = &shape;
         mask.crossing = &shape.crossing;
-        u32 staying = begin_of(shape.staying_from, u64(mask.most) + 1);
-        u32 gone_from = begin_of(shape.gone_from, mask.least), gone_to = begin_of(shape.gone_from, u64(mask.most) + 1);
-        if (gone_to < gone_from) gone_to = gone_from;
+        const std::vector<u32>&stay = shape.staying.tokens, &gone = shape.gone.tokens;
+        u32 staying = shape.staying.from(u64(mask.most) + 1);
+        u32 gone_from = shape.gone.from(mask.least), gone_to = std::max(gone_from, shape.gone.from(u64(mask.most) + 1));
         u32 total = staying + gone_to - gone_from;
         if (total <= rows_.words() / 2) {
-            mask.few.assign(shape.staying.begin(), shape.staying.begin() + staying);
-            mask.few.insert(mask.few.end(), shape.gone.begin() + gone_from, shape.gone.begin() + gone_to);
+            mask.few.assign(stay.begin(), stay.begin() + staying);
+            mask.few.insert(mask.few.end(), gone.begin() + gone_from, gone.begin() + gone_to);
             bytes_ += 100 + mask.few.size() * 4;
             return;
         }
@@ -220,10 +100,10 @@ class LexemeMasks {
         if (!rows_.get(shape.all)) {
             RowHandle handle = rows_.make();
             u32* words = rows_.get(handle);
-            for (u32 token : shape.staying) words[token >> 5] |= 1u << (token & 31);
+            for (u32 token : stay) words[token >> 5] |= 1u << (token & 31);
             shape.all = handle;
         }
-        if (staying == shape.staying.size() && gone_from == gone_to) {
+        if (staying == stay.size() && gone_from == gone_to) {
             mask.row = shape.all;
             return;
         }
@@ -231,53 +111,113 @@ class LexemeMasks {
         RowHandle handle = rows_.make();
         rows_.release(shape.all);
         u32 *words = rows_.get(handle), *all = rows_.get(shape.all);
-        if (staying * 2u > shape.staying.size()) {
+        if (staying * 2u > stay.size()) {
             std::copy(all, all + rows_.words(), words);
-            for (u32 i = staying; i < shape.staying.size(); i++)
-                words[shape.staying[i] >> 5] &= ~(1u << (shape.staying[i] & 31));
+            for (u32 i = staying; i < stay.size(); i++)
+                words[stay[i] >> 5] &= ~(1u << (stay[i] & 31));
         } else
-            for (u32 i = 0; i < staying; i++) words[shape.staying[i] >> 5] |= 1u << (shape.staying[i] & 31);
-        for (u32 i = gone_from; i < gone_to; i++) words[shape.gone[i] >> 5] |= 1u << (shape.gone[i] & 31);
+            for (u32 i = 0; i < staying; i++) words[stay[i] >> 5] |= 1u << (stay[i] & 31);
+        for (u32 i = gone_from; i < gone_to; i++) words[gone[i] >> 5] |= 1u << (gone[i] & 31);
         mask.row = handle;
     }
 
+    // A walk of the tokens through the state's automaton, from each first byte that may come.
     void walk(u32 state, LexemeMask& mask) {
-        bool again = mask.own != nullptr;
-        auto crossing = std::make_unique<Crossing>();
-        crossing->nodes.push_back({0, 0, 0, 0, 0, false});
-        std::fill(scratch_.begin(), scratch_.end(), 0u);
-        std::vector<u32> few;
+        Found found(rows_.words());
         inside_.clear();
-        u32 count = 0, most_few = rows_.words() / 2, size = u32(trie_.nodes.size()), steps = 0;
+        u32 steps = 0;
         states_[0] = state;
+        std::fill(scratch_.begin(), scratch_.end(), 0u);
+        const ByteSet first = lexemes_.nodes[state].first;
+        for (int byte = 0; byte < 256; byte++) {
+            if (!first.has(u8(byte)) || trie_.first[byte] == NONE) continue;
+            u32 at = trie_.first[byte], end = trie_.nodes[at].end;
+            for (; at < end; steps++) {
+                const TrieNode& node = trie_.nodes[at];
+                u32 next = lexemes_.step(states_[node.depth - 1], node.byte);
+                if (next == NOTHING) {
+                    at = node.end;
+                    continue;
+                }
+                states_[node.depth] = next;
+                if (node.token != NONE) inside_.push_back(at);
+                for (u32 token = node.token; token != NONE; token = trie_.same[token]) found.add(token, scratch_);
+                if (lexemes_.nullable(next) && node.end > at + 1) found.remains.push_back({at, 0});
+                at = next == EMPTY ? node.end : at + 1;
+            }
+        }
+        lexemes_.budget->spend(steps / 8);
+        drop_needless(found.remains);
+        keep(found, mask);
+    }
+
+    // The same for a state whose language is part of `base`'s: only where the two are in different states is walked.
+    void walk_beside(u32 state, u32 base, LexemeMask& mask) {
+        LexemeMask& other = masks_.at(base);
+        const std::vector<Remains>& others = other.crossing->remains;
+        size_t others_end = other.crossing->nodes.empty() ? 0 : other.crossing->nodes[0].to, at_other = 0;
+        Found found(rows_.words());
+        const u32* row = rows_.get(other.row);
+        std::copy(row, row + rows_.words(), scratch_.begin());
+        found.count = found.most_few + 1;  // taken as many: not counted
+        u32 steps = 0, size = u32(trie_.nodes.size());
+        states_[0] = state;
+        beside_[0] = base;
+        auto inherit = [&](u32 to) {
+            for (; at_other < others_end && others[at_other].node < to; at_other++) found.remains.push_back(others[at_other]);
+        };
+        auto leave_out = [&](u32 to) {
+            while (at_other < others_end && others[at_other].node < to) at_other++;
+        };
         for (u32 at = 1; at < size; steps++) {
             const TrieNode& node = trie_.nodes[at];
-            u32 next = lexemes_.step(states_[node.depth - 1], node.byte);
-            if (next == NOTHING) {
+            u32 there = lexemes_.step(beside_[node.depth - 1], node.byte), before = states_[node.depth - 1];
+            u32 here = before == NOTHING ? NOTHING : lexemes_.step(before, node.byte);
+            if (here == there) {
+                inherit(node.end);
                 at = node.end;
                 continue;
             }
-            states_[node.depth] = next;
-            if (node.token != NONE) inside_.push_back(at);
+            states_[node.depth] = here;
+            beside_[node.depth] = there;
             for (u32 token = node.token; token != NONE; token = trie_.same[token]) {
-                scratch_[token >> 5] |= 1u << (token & 31);
-                if (count++ < most_few) few.push_back(token);
+                if (here == NOTHING) scratch_[token >> 5] &= ~(1u << (token & 31));
             }
-            if (lexemes_.nullable(next) && node.end > at + 1) crossing->remains.push_back({at, 0});
-            at = next == EMPTY ? node.end : at + 1;
+            if (here != NOTHING && lexemes_.nullable(here) && node.end > at + 1) found.remains.push_back({at, 0});
+            leave_out(at + 1);
+            at++;
         }
         lexemes_.budget->spend(steps / 8);
-        drop_needless(crossing->remains);
-        crossing->nodes[0].to = u32(crossing->remains.size());
-        mask.dense = count > most_few;
+        keep(found, mask);
+    }
+
+    struct Found {  // by a walk; the tokens' bits are in scratch_
+        explicit Found(u32 words) : most_few(words / 2) {}
+        std::vector<u32> few;
+        std::vector<Remains> remains;
+        u32 count = 0, most_few;
+        void add(u32 token, std::vector<u32>& scratch) {
+            scratch[token >> 5] |= 1u << (token & 31);
+            if (count++ < most_few) few.push_back(token);
+        }
+    };
+
+    void keep(Found& found, LexemeMask& mask) {
+        mask.dense = found.count > found.most_few;
         if (mask.dense) {
             mask.row = rows_.make();
             std::copy(scratch_.begin(), scratch_.end(), rows_.get(mask.row));
         } else
-            mask.few = std::move(few);
-        if (again) return;
-        bytes_ += 200 + mask.few.size() * 4 + crossing->remains.size() * 16;
-        mask.own = std::move(crossing);
+            mask.few = std::move(found.few);
+        if (mask.crossing != &nothing_ && mask.crossing) return;  // only its row was gone
+        bytes_ += 200 + mask.few.size() * 4 + found.remains.size() * 16;
+        if (found.remains.empty()) {
+            mask.crossing = &nothing_;
+            return;
+        }
+        mask.own = std::make_unique<Crossing>();
+        mask.own->nodes.push_back({0, u32(found.remains.size()), 0, 0, 0, false});
+        mask.own->remains = std::move(found.remains);
         mask.crossing = mask.own.get();
     }
 
@@ -297,9 +237,9 @@ class LexemeMasks {
     const Trie& trie_;
     Rows& rows_;
     std::unordered_map<u32, LexemeMask> masks_;
-    std::unordered_map<u64, std::vector<std::pair<std::array<u32, 3>, std::unique_ptr<Shape>>>> shapes_;
-    std::vector<u32> states_, scratch_, inside_;  // inside_: nodes of the trie
-    std::vector<Phase> phases_;
+    Counts counts_;
+    std::vector<u32> states_, beside_, scratch_, inside_;  // inside_: nodes of the trie
+    Crossing nothing_;
     size_t bytes_ = 0;
 };
 

@@ -18,9 +18,9 @@ class Lexemes {
 
     // The state after one more byte; NOTHING when no string goes on like that.
     u32 step(u32 state, u8 byte) {
-        const Expression& node = nodes[state];
-        if (node.row != NONE) {
-            u32 target = rows_[node.row + nodes.partitions[node.partition].of[byte]];
+        if (state < links_.size()) {
+            Link link = links_[state];
+            u32 target = rows_[link.row + nodes.partitions[link.partition].of[byte]];
             if (target != UNKNOWN) return target;
         }
         return explore(state, byte);
@@ -80,7 +80,7 @@ class Lexemes {
         return result;
     }
 
-    size_t bytes() const { return nodes.bytes() + rows_.size() * 4; }
+    size_t bytes() const { return nodes.bytes() + rows_.size() * 4 + links_.size() * 8; }
 
   private:
     u32 explore(u32 state, u8 byte) {
@@ -92,11 +92,13 @@ class Lexemes {
 
     void remember(u32 state, u8 byte, u32 target) {
         const Partition& partition = nodes.partitions[nodes[state].partition];
-        if (nodes[state].row == NONE) {
-            nodes.at(state).row = u32(rows_.size());
+        if (state >= links_.size()) links_.resize(std::max<size_t>(state + 1, links_.size() * 5 / 4));
+        Link& link = links_[state];
+        if (!link.row) {
+            link = {u32(rows_.size()), nodes[state].partition};
             rows_.resize(rows_.size() + partition.classes, UNKNOWN);
         }
-        rows_[nodes[state].row + partition.of[byte]] = target;
+        rows_[link.row + partition.of[byte]] = target;
     }
 
     // What may follow `byte`, before it is known whether that is anything at all.
@@ -116,8 +118,9 @@ class Lexemes {
             case NOT: return nodes.complement(derivative(node.a, byte));
             default: break;
         }
-        if (node.row != NONE) {  // known from a time when it was a state itself
-            u32 target = rows_[node.row + nodes.partitions[node.partition].of[byte]];
+        if (state < links_.size()) {  // known from a time when it was a state itself
+            Link link = links_[state];
+            u32 target = rows_[link.row + nodes.partitions[link.partition].of[byte]];
             if (target != UNKNOWN) return target;
         }
         std::vector<u32> ways;
@@ -192,7 +195,11 @@ class Lexemes {
         return false;
     }
 
-    std::vector<u32> rows_;
+    struct Link {  // where a state's transitions are in rows_, by class of its partition; at 0: it has none yet
+        u32 row = 0, partition = 0;
+    };
+    std::vector<Link> links_;
+    std::vector<u32> rows_{std::vector<u32>(1, UNKNOWN)};
     std::unordered_map<u32, bool> prefix_free_;
 };
 

@@ -16,8 +16,8 @@ constexpr u32 NONE = 0xffffffffu;
 
 enum Code : int { REFUSED = 0, DONE = 1, NEED = -1, TOO_LARGE = -2, NO_MEMORY = -3, BROKEN = -4 };
 
-struct Needed {  // a definition that Python has to make first
-    u32 symbol;
+struct Needed {  // definitions that Python has to make first
+    std::vector<u32> symbols;
 };
 struct TooLarge {
     const char* what;

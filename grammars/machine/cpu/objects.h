@@ -92,6 +92,25 @@ class ObjectFrame {
 
     bool completable() { return feasible(start()); }
 
+    // The definitions that `ways` will ask about.
+    std::vector<u32> soon(const std::vector<u32>& numbers) {
+        std::vector<u32> found;
+        if (numbers.empty() || numbers[0] > KEY) return found;
+        ObjectState state = parsed(numbers);
+        Bits lacking = missing(state);
+        for (u32 i = state.next; i < d_.members.size(); i++) {
+            if (has(state.taken, i)) continue;
+            found.push_back(d_.members[i].key);
+            found.push_back(d_.members[i].value);
+            if (d_.ordered && has(lacking, i)) return found;
+        }
+        for (const Others& others : d_.others) {
+            found.push_back(others.key);
+            found.push_back(others.value);
+        }
+        return found;
+    }
+
     Ways ways(const std::vector<u32>& numbers) {
         if (numbers.empty()) {
             if (!completable()) return {};

@@ -16,7 +16,7 @@ class Program {
     explicit Program(u32 start) : start(start) {}
     const u32 start;
     const Definition& at(u32 symbol) const {
-        if (symbol >= definitions_.size() || definitions_[symbol].form == Form::MISSING) throw Needed{symbol};
+        if (symbol >= definitions_.size() || definitions_[symbol].form == Form::MISSING) throw Needed{{symbol}};
         return definitions_[symbol];
     }
     void define(u32 symbol, Definition definition) {
@@ -25,6 +25,7 @@ class Program {
         if (symbol >= definitions_.size()) definitions_.resize(std::max<size_t>(symbol + 1, definitions_.size() * 3 / 2));
         definitions_[symbol] = std::move(definition);
     }
+    bool has(u32 symbol) const { return symbol < definitions_.size() && definitions_[symbol].form != Form::MISSING; }
     size_t bytes() const { return definitions_.size() * sizeof(Definition); }
 
   private:
@@ -193,7 +194,14 @@ class Positions {
         switch (d.form) {
             case Form::RULES: return open_rules(symbol, d);
             case Form::COUNTED: return keep(id, symbol, counted(d, state));
-            case Form::OBJECT: return keep(id, symbol, ObjectFrame(d, ask_).ways(state));
+            case Form::OBJECT: {
+                ObjectFrame frame(d, ask_);
+                Needed needed;  // all at once: each time that Python is asked, this begins again
+                for (u32 part : frame.soon(state))
+                    if (!program_.has(part)) needed.symbols.push_back(part);
+                if (!needed.symbols.empty()) throw needed;
+                return keep(id, symbol, frame.ways(state));
+            }
             case Form::ARRAY: return keep(id, symbol, ArrayFrame(d, ask_).ways(state));
             default: throw Broken{"a lexeme has no positions"};
         }

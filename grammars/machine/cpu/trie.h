@@ -22,6 +22,7 @@ class Trie {
     std::vector<u32> same;    // token -> the next token with the same bytes
     std::vector<u32> before;  // node -> how many nodes before it have tokens
     u32 longest = 0;
+    u32 first[256];  // the root's child by byte, NONE where there is none
 
     // Tokens of no bytes are left out: they are never allowed.
     Trie(const u8* data, const u64* offsets, u32 count) : same(count, NONE), data_(data, data + offsets[count]) {
@@ -54,6 +55,8 @@ class Trie {
             longest = std::max(longest, u32(size));
         }
         close(path, 0);
+        std::fill(first, first + 256, NONE);
+        for (u32 child = 1; child < nodes.size(); child = nodes[child].end) first[nodes[child].byte] = child;
         before.push_back(0);
         for (const TrieNode& node : nodes) before.push_back(before.back() + (node.token != NONE));
     }
