@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
+from itertools import takewhile
 from time import monotonic
 from typing import Any
 
@@ -12,7 +13,7 @@ from .backends.alarm import Alarm
 from .backends.base import BackendStream, Cancel, GenerateCall, Outcome
 from .calls import Arrival
 from .history import Entry
-from .nodes import Gen, Select, Text
+from .nodes import Gen, RoleEnd, RoleStart, ScopeEnd, ScopeStart, Select, SetVariable, Text
 from .reasoning import parted
 from .sampling import Sampling
 from .steps import added
@@ -59,13 +60,15 @@ def step_gen(stream: Stream, entry: Entry) -> bool:
     sampling = settings(node, context.defaults)
     stream.gens_waiting -= 1
     call = Arrival()
+    following = _following(stream) if options.lookahead else ()
     request = GenerateCall(
         sampling,
         node.constraint,
         node.tools,
         context.streaming,
         priority_of(stream, node),
-        _ahead(stream) if options.lookahead else "",
+        _ahead(following),
+        following,
         context.speculate,
     )
     before = _copy(stream) if node.reasoning is not None else None
@@ -104,17 +107,31 @@ def priority_of(stream: Stream, node: Gen | Select) -> int:
     return -stream.gens_waiting if node.priority is None else node.priority
 
 
-def _ahead(stream: Stream) -> str:
-    """The constants behind the gen, as far as they are known now."""
+def _following(stream: Stream) -> tuple[tuple[str, str], ...]:
+    """The constants and roles behind the gen, if the stream's queue ends with them.
+
+    If it does not, what comes next starts when this gen ends, and computes them itself: nothing to do ahead.
+    """
     if not stream.queue:
-        return ""
-    texts = []
+        return ()
+    found = []
     with stream.lock:
         for item in stream.queue:
-            if not isinstance(item, Entry) or type(item.node) is not Text:
-                break
-            texts.append(item.node.text)
-    return "".join(texts)
+            node = item.node if isinstance(item, Entry) else None
+            if isinstance(node, Text):
+                found.append(("append", node.text))
+            elif isinstance(node, RoleStart):
+                found.append(("start_role", node.role))
+            elif isinstance(node, RoleEnd):
+                found.append(("end_role", node.role))
+            elif not isinstance(node, SetVariable | ScopeStart | ScopeEnd):
+                return ()
+    return tuple(found)
+
+
+def _ahead(following: tuple[tuple[str, str], ...]) -> str:
+    """The constants up to the first role."""
+    return "".join(text for operation, text in takewhile(lambda one: one[0] == "append", following))
 
 
 def _take(

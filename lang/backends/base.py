@@ -27,6 +27,8 @@ class GenerateCall:
     stream: bool = False  # whether anybody wants to hear before the end
     priority: int = 0  # smaller goes first (critical path)
     ahead: str = ""  # constant text known to follow: the backend may prefill it when the generation ends
+    # the same with roles: ("append", text), ("end_role", "assistant"), ("start_role", "user"), ...
+    following: tuple[tuple[str, str], ...] = ()
     speculate: int | None = None  # num_api_spec_tokens: go on this far past the stop, for what is asked next
 
 

@@ -145,7 +145,7 @@ class EngineStream(BackendStream):
         """The ids that an answer comes after. Raises InvalidRequest where there are none."""
         tokens = self._said.settle(answer=True)
         if not tokens:
-            raise InvalidRequest("the prompt is empty, and this model needs a token to start from: append a text first")
+            raise InvalidRequest("the prompt is empty, and a model needs at least one token to go on from: append a text first")
         return tokens
 
     def fork(self, count: int) -> list[BackendStream]:
@@ -210,15 +210,17 @@ class EngineStream(BackendStream):
         """One token's text."""
         return self._engine.tokenizer.token_bytes(token).decode(errors="replace")
 
-    def wrote(self, said: Written, computed: int, ahead: str) -> None:
-        """The stream goes on from what was generated; the constant that follows is prefilled in the next step."""
+    def wrote(self, said: Written, computed: int, call: GenerateCall) -> None:
+        """The stream goes on from what was generated; the constants that follow are prefilled in the next step."""
         self._said.wrote(said)
         self._computed = max(self._computed, computed)
-        if not ahead:
+        operations = call.following or ((("append", call.ahead),) if call.ahead else ())
+        if not operations:
             return
         with contextlib.suppress(Exception):  # it is only work done early: who needs it meets the error
             following = self._said.fork()
-            following.append(ahead)
+            for operation, argument in operations:
+                getattr(following, operation)(argument)
             self._engine.submit(following.settle(answer=False), on_done=_ignore, max_tokens=0)
 
 
@@ -250,7 +252,7 @@ class _Generation:
             sampling = self._call.sampling
             metas = tuple(generation_meta(answer, sampling, self._stream.spell) for answer in answers)
             computed = self._prompt_tokens + max(0, len(said[0].kept) - 1)
-            self._stream.wrote(said[0], computed, self._call.ahead)
+            self._stream.wrote(said[0], computed, self._call)
             return Outcome(texts=tuple(one.text for one in said), metas=metas)
         except Exception as error:  # a defect of ours ends this call, and hangs nobody
             failed = RequestFailed(f"this generation could not be reported: {type(error).__name__}: {error}")

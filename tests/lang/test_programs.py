@@ -220,11 +220,23 @@ def test_a_program_that_is_called_outside_of_any_runs() -> None:
 def test_a_backends_last_call_says_what_is_known_to_follow() -> None:
     def body(s):  # type: ignore[no-untyped-def]
         s += "a" + sgl.gen("x") + "b" + "c" + sgl.gen("y") + "d"
+        s["y"]
+        s += sgl.assistant(sgl.gen("z") + "e") + sgl.user("f")
 
-    for lookahead, expected in ((True, ["bc", "d"]), (False, ["", ""])):
-        backend = sgl.Mock(["1", "2"])
+    for lookahead in (True, False):
+        backend = sgl.Mock(["1", "2", "3"])
         run(body, backend=backend, options=sgl.ExecutionOptions(lookahead=lookahead)).sync()
-        assert [call.call.ahead for call in backend.calls] == expected
+        calls = [call.call for call in backend.calls]
+        expected = ["", "d", "e"] if lookahead else ["", "", ""]
+        assert [call.ahead for call in calls] == expected, "what a next gen computes itself is not computed ahead"
+        spoken = (
+            ("append", "e"),
+            ("end_role", "assistant"),
+            ("start_role", "user"),
+            ("append", "f"),
+            ("end_role", "user"),
+        )
+        assert calls[2].following == (spoken if lookahead else ())
 
 
 def test_the_next_gen_starts_in_the_callback_of_the_one_before() -> None:
