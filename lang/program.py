@@ -14,6 +14,7 @@ from .expressions import Piece
 from .graph.explain import Explanation
 from .graph.graph import Graph
 from .graph.passes import ALL_PASSES, Passes
+from .graph.rows import held, warm_rows
 from .graph.templates import Templates, templates_of
 from .options import DEFAULT, ExecutionOptions
 from .prefix import HeldPrefixes
@@ -204,7 +205,10 @@ class SglFunction:
         def new_context() -> RunContext:
             return RunContext(self.name, used, defaults, options, speculate=self.num_api_spec_tokens)
 
+        warm = warm_rows(self.func, used, rows, defaults, options)
         states = run_rows(self, new_context, rows, limit, progress_bar, in_order or not generator_style)
+        if warm is not None:
+            states = held(states, warm)
         if generator_style:
             return states if errors == "return" else raising(states, self.name)
         made = list(states)

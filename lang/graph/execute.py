@@ -12,32 +12,52 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ..choices import checked_options
 from ..executor import StreamExecutor
 from ..nodes import Gen, Node, Place, ScopeEnd, Select, SetVariable, Text
+from ..sampling import Sampling
 from ..state import ProgramState, append, check_text
 from ..variables import Variable
 from ..waiting import Subscribe, Wake
 from .graph import Append, Fork, Graph, Item, Join, Position, Returned
 from .references import Argument, Reference, Value, fill, references
+from .schedule import idle_steps
 
 Lane = Generator[Subscribe, None, None]
-Waits = Mapping[Position, float]
 _NOWHERE = Place("?", 0, "?")
 
 
-def execute(
-    graph: Graph, state: ProgramState, arguments: Mapping[str, Any], idle: Waits
-) -> Generator[Subscribe, None, Any]:
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A graph that is ready to run."""
+
+    graph: Graph
+    idle: Mapping[Position, float]  # steps that streams rest before items
+    holes: Mapping[Position, tuple[Value, ...]]  # the generated values in items that have holes
+    joined: frozenset[int]  # streams that are joined
+
+    @classmethod
+    def of(cls, graph: Graph, defaults: Sampling) -> Template:
+        """Look through the graph once, so that no run has to."""
+        holes = {}
+        for position, item in graph.items():
+            found = [reference.source for reference in references(item)]
+            if found:
+                holes[position] = tuple(dict.fromkeys(source for source in found if isinstance(source, Value)))
+        joined = frozenset(child for _, item in graph.items() if isinstance(item, Join) for child in item.children)
+        return cls(graph, idle_steps(graph, defaults), holes, joined)
+
+
+def execute(template: Template, state: ProgramState, arguments: Mapping[str, Any]) -> Generator[Subscribe, None, Any]:
     """Run a whole template on a state. Gives what to wait for; returns what the program's body would.
 
-    Raises what the body would: the error of a value that a text needs. `idle` says how many steps a stream waits before
-    an item, for the hint to the cache.
+    Raises what the body would: the error of a value that a text needs.
     """
-    return _Execution(graph, state, arguments, idle).run()
+    return _Execution(template, state, arguments).run()
 
 
 class _Bell:
@@ -69,15 +89,16 @@ class _Bell:
 
 
 class _Execution:
-    def __init__(self, graph: Graph, state: ProgramState, arguments: Mapping[str, Any], idle: Waits) -> None:
-        self._graph = graph
+    def __init__(self, template: Template, state: ProgramState, arguments: Mapping[str, Any]) -> None:
+        self._graph = template.graph
+        self._holes = template.holes
+        self._joined = template.joined
         self._arguments = arguments
-        self._idle = idle if state.stream_executor.context.options.next_use else {}
+        self._idle = template.idle if state.stream_executor.context.options.next_use else {}
         self._states: dict[int, ProgramState] = {0: state}
         self._variables: dict[Value, Variable] = {}
         self._waiting: dict[Any, list[Wake]] = {}  # for a stream to begin, an item to be appended, a lane to end
         self._ended: set[int] = set()  # streams whose lanes have ended
-        self._joined = {child for _, item in graph.items() if isinstance(item, Join) for child in item.children}
         self._pending: list[Node] = []  # of one stream, in order
         self._producers: list[Value] = []  # what they make
 
@@ -95,7 +116,8 @@ class _Execution:
                 living -= 1
             else:
                 blocked(partial(bell.ring, lane))
-        yield from self._missing(self._graph.result, 0)
+        values = [reference.source for reference in references(self._graph.result)]
+        yield from self._missing([source for source in values if isinstance(source, Value)], 0)
         return self._with_states(fill(self._graph.result, self._look_up))
 
     def _lanes(self) -> Iterator[Lane]:
@@ -115,9 +137,10 @@ class _Execution:
                 at = stream
                 while stream not in self._states:
                     yield partial(self._when, ("stream", stream))
-            for blocked in self._missing(item, at):
-                self._rest(position)
-                yield blocked
+            if self._holes.get(position):
+                for blocked in self._missing(self._holes[position], at):
+                    self._rest(position)
+                    yield blocked
             if isinstance(item, Fork | Join):
                 self._flush(at)
             if isinstance(item, Fork):
@@ -137,12 +160,9 @@ class _Execution:
 
     # -- waiting --------------------------------------------------------------------------------------------------
 
-    def _missing(self, thing: Any, at: int) -> Iterator[Subscribe]:
-        """What must be waited for before a thing can be filled; what is pending for `at` is handed over first."""
-        for reference in references(thing):
-            source = reference.source
-            if not isinstance(source, Value):
-                continue
+    def _missing(self, values: Iterable[Value], at: int) -> Iterator[Subscribe]:
+        """What must be waited for before values are there; what is pending for stream `at` is handed over first."""
+        for source in values:
             if source not in self._variables:
                 self._flush(at)
             while source not in self._variables:
@@ -183,17 +203,17 @@ class _Execution:
     # -- doing ----------------------------------------------------------------------------------------------------
 
     def _append(self, position: Position, item: Item) -> None:
-        filled: Any = fill(item, self._look_up)
         if isinstance(item, Append):
-            executor = self._executor(position[0])
-            place = item.place or _NOWHERE
-            if isinstance(item.text, Reference):
+            text: Any = fill(item.text, self._look_up) if position in self._holes else item.text
+            if type(text) is not str or isinstance(item.text, Reference):  # it may be no text at all
                 self._flush(position[0])
-                append(self._states[position[0]], filled.text, place)
+                append(self._states[position[0]], text, item.place or _NOWHERE)
                 return
-            if not filled.text.isascii():
-                check_text(filled.text, executor.context.program, place)
-            filled = Text(filled.text, item.place)
+            if not text.isascii():
+                check_text(text, self._executor(position[0]).context.program, item.place or _NOWHERE)
+            self._pending.append(Text(text, item.place))
+            return
+        filled: Any = fill(item, self._look_up) if position in self._holes else item
         if isinstance(filled, Select) and filled is not item:
             checked_options(filled.choices)
         name = filled.name if isinstance(filled, Gen | Select | ScopeEnd | SetVariable) else None

@@ -6,7 +6,6 @@ import functools
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..backends.base import Backend
@@ -14,27 +13,18 @@ from ..running import inside_program
 from ..sampling import Sampling
 from ..state import ProgramState
 from ..waiting import wait, wait_async
-from .execute import Waits, execute
+from .execute import Template, execute
 from .explain import Explanation, explain
 from .graph import Graph
 from .passes import Passes, apply
 from .recorder import StreamRecorder
 from .references import Argument
-from .schedule import idle_steps
 from .shapes import Path, shape
 from .trace import trace
 
 MOST = 64  # templates that are kept for one program
+ENOUGH = 16  # templates after which there must have been more uses than templates
 RETRIES = 8  # traces with more and more arguments known, until the template goes as far as it can
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A graph that is ready to run, and how it was before the passes."""
-
-    traced: Graph
-    graph: Graph
-    idle: Waits  # steps that streams rest before items
 
 
 class Templates:
@@ -47,16 +37,14 @@ class Templates:
         self.signature = inspect.signature(func)
         self._templates: OrderedDict[Any, Template] = OrderedDict()
         self._known: frozenset[Path] = frozenset()  # texts that the body looks at
-        self._dropped = 0
+        self._made = self._uses = self._dropped = 0
 
     def template(
         self, arguments: Mapping[str, Any], defaults: Sampling, *, stand_ins: Collection[str] = ()
     ) -> Template:
         """The template for these arguments, all of them, by name. Those in `stand_ins` have no value to look at yet."""
-        key = self._key(arguments, defaults)
-        if key is not None and key in self._templates:
-            found = self._templates[key]
-            self._templates.move_to_end(key)
+        found = self.known_template(arguments, defaults)
+        if found is not None:
             return found
         known = self._known if self._specializes else frozenset()
         graph = trace(self._call, self.name, arguments, defaults, known)
@@ -70,14 +58,29 @@ class Templates:
             graph, known = further, more
         if known != self._known and not stand_ins:
             self._known = known
-            key = self._key(arguments, defaults)
-        made = Template(graph, optimized := apply(graph, self.passes), idle_steps(optimized, defaults))
+        key = self._key(arguments, defaults)
+        made = Template.of(apply(graph, self.passes), defaults)
+        self._made += 1
         if key is not None and not stand_ins:
             self._templates[key] = made
             while len(self._templates) > MOST:
                 self._templates.popitem(last=False)
                 self._dropped += 1
         return made
+
+    def known_template(self, arguments: Mapping[str, Any], defaults: Sampling) -> Template | None:
+        """The template for these arguments, if it has been made."""
+        key = self._key(arguments, defaults)
+        found = self._templates.get(key) if key is not None else None
+        self._uses += found is not None
+        return found
+
+    def usable_template(self, arguments: Mapping[str, Any], defaults: Sampling) -> Template | None:
+        """The template for these arguments; None: the arguments differ so much that templates do not pay."""
+        found = self.known_template(arguments, defaults)
+        if found is None and (self._made < ENOUGH or self._uses > 2 * self._made):
+            found = self.template(arguments, defaults)
+        return found
 
     def explain(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], defaults: Sampling, backend: Backend | None
@@ -125,7 +128,7 @@ class Templates:
             found = self._usable(state, args, kwargs)
             if found is None:
                 return self.func(state, *args, **kwargs)
-            steps = execute(found.graph, state, self.bound(args, kwargs), found.idle)
+            steps = execute(*found)
             while True:
                 try:
                     wait(next(steps))
@@ -139,7 +142,7 @@ class Templates:
             found = self._usable(state, args, kwargs)
             if found is None:
                 return await self.func(state, *args, **kwargs)
-            steps = execute(found.graph, state, self.bound(args, kwargs), found.idle)
+            steps = execute(*found)
             while True:
                 try:
                     await wait_async(next(steps))
@@ -148,8 +151,10 @@ class Templates:
 
         return run
 
-    def _usable(self, state: ProgramState, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Template | None:
-        """The template, if it does all that the body would on this state."""
+    def _usable(
+        self, state: ProgramState, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Template, ProgramState, dict[str, Any]] | None:
+        """The template, with what to run it on, if it does all that the body would on this state."""
         executor = state.stream_executor
         if isinstance(executor, StreamRecorder):  # called inside a program that is being traced
             return None
@@ -157,8 +162,9 @@ class Templates:
         fresh = executor.history.parent is None and not executor.history.entries and not executor.variables
         if not fresh or not context.options.graph or context.step_by_step:
             return None
-        found = self.template(self.bound(args, kwargs), context.defaults)
-        return found if found.graph.stop is None else None
+        arguments = self.bound(args, kwargs)
+        found = self.usable_template(arguments, context.defaults)
+        return (found, state, arguments) if found is not None and found.graph.stop is None else None
 
     def _call(self, state: ProgramState, **arguments: Any) -> Any:
         parameters = inspect.BoundArguments(self.signature, OrderedDict({self._first: state, **arguments}))
