@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 
 from .pages import PagePool
 from .radix import NO_MATCH, Eviction, Match, Node, RadixTree
+from .radix_check import check_tree
 from .reuse import Mark
 
 
@@ -194,7 +195,7 @@ class KVMemory:
         held: dict[Node, int] = {}
         for node in [lease.node for lease in self._leases] + [pin.node for pin in self._pins]:
             held[node] = held.get(node, 0) + 1
-        owned = self.tree.check(held)
+        owned = check_tree(self.tree, held)
         private = [page for lease in self._leases for page in lease.pages[lease.shared :]]
         if len(private) != self._private:
             raise AssertionError(f"{len(private)} private pages, {self._private} counted")
