@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .lang.agents import use_tools as use_tools
     from .lang.api import assistant as assistant
     from .lang.api import assistant_begin as assistant_begin
     from .lang.api import assistant_end as assistant_end
@@ -73,7 +74,7 @@ _HOMES = {
     "ProgramState": (".lang.state", "ProgramState"),
     "ProgramStateGroup": (".lang.state", "ProgramStateGroup"),
     "describe_tools": (".lang.tools", "describe_tools"),
-    "use_tools": (".lang.tools", "use_tools"),
+    "use_tools": (".lang.agents", "use_tools"),
     "SglFunction": (".lang.program", "SglFunction"),
     "ExecutionOptions": (".lang.options", "ExecutionOptions"),
     "global_config": (".lang.global_config", "global_config"),

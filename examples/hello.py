@@ -1,18 +1,24 @@
-"""The README's program: one prompt, a shared prefix, scored choices, a stream."""
+"""The README's program: two answers that share a prompt, a choice, and an object that obeys its type."""
 
-from ramify import Engine
+from dataclasses import dataclass
 
-with Engine() as engine:  # the embedded SmolLM2-135M-Instruct
-    print(engine.generate("The capital of France is", temperature=0, max_tokens=8).text)
+import ramify as sgl
 
-    rules = "Answer with one word.\n\nQ: What color is grass?\nA: green\n\nQ: What color is snow?\nA: white\n\n"
-    questions = ["What color is the sky?", "What color is coal?", "What color is a lemon?"]
-    answers = engine.generate([f"{rules}Q: {q}\nA:" for q in questions], temperature=0, stop="\n")
-    print([answer.text for answer in answers], "cached:", [answer.usage.cached_tokens for answer in answers])
 
-    best = max(engine.score("The opposite of hot is", [" cold", " warm", " wet"]), key=lambda one: one.total)
-    print(engine.tokenizer.decode(best.token_ids), round(best.total, 2))
+@dataclass
+class City:
+    name: str
+    country: str
+    population: int
 
-    for delta in engine.stream(engine.encode_chat([{"role": "user", "content": "Say hello."}]), max_tokens=24, seed=1):
-        print(delta.text, end="", flush=True)
-    print()
+
+@sgl.function
+def hello(s, country):
+    s += f"The capital of {country} is" + sgl.gen("capital", max_tokens=8, stop=[".", ",", "\n"], temperature=0)
+    s += ". It is a city in" + sgl.select("continent", [" Asia", " Europe", " Africa"])
+    s += ".\nAs JSON: " + sgl.gen("city", type=City, max_tokens=60, temperature=0)
+
+
+for state in hello.run_batch([{"country": "France"}, {"country": "Japan"}]):
+    print(state["capital"], state["continent"], state["city"])
+    print(state.stats())

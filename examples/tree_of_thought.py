@@ -1,21 +1,31 @@
-"""Tree of thought on the engine alone: propose, score, keep the best, go on. Every branch reuses its parent's KV."""
+"""Tree of thought: propose, judge, keep the best, go on. Every branch goes on from its parent's KV."""
 
-from ramify import Engine
+import ramify as sgl
 
 QUESTION = "A shop sells pens at 3 for 2 dollars. How much do 12 pens cost?"
-WIDTH, DEPTH = 3, 3
+BRANCHES, DEPTH = 3, 3
 
-with Engine() as engine:
-    root = engine.encode_chat([{"role": "user", "content": f"{QUESTION} Think step by step."}])
-    beams = [root]
+
+@sgl.function
+def tree_of_thought(s, question):
+    s += sgl.user(f"{question} Think step by step.")
+    s += sgl.assistant_begin()
+    beam = s
     for depth in range(DEPTH):
-        drafts = engine.generate(beams, temperature=0.9, seed=depth, n=WIDTH, max_tokens=32, stop="\n")
-        thoughts = [thought for draft in drafts for thought in (draft if isinstance(draft, list) else [draft])]
-        states = [[*one.prompt_token_ids, *one.token_ids] for one in thoughts]
-        ratings = engine.score(states, [[" Correct"]] * len(states))
-        ranked = sorted(zip(ratings, thoughts, states, strict=True), key=lambda item: -item[0][0].total)
-        beams = [state for _, _, state in ranked[:2]]
-        for rating, thought, _ in ranked[:2]:
-            print(f"depth {depth}  {rating[0].total:7.2f}  {' '.join(thought.text.split())[:90]}")
-    stats = engine.stats().scheduler
-    print(f"{stats.computed_tokens} tokens computed, {stats.cached_tokens} taken from the cache")
+        thoughts = beam.fork(BRANCHES)
+        for number, thought in enumerate(thoughts):
+            thought += f"Step {depth + 1}:" + sgl.gen("thought", max_tokens=24, stop="\n", temperature=0.9, seed=number)
+            judge = thought.copy()
+            with judge as opinion:
+                opinion += "\nIs this step right?" + sgl.select("right", [" yes", " no"])
+                thought["score"] = opinion.get_meta_info("right")["normalized_prompt_logprobs"][0]
+        beam = max(thoughts, key=lambda thought: thought["score"])
+        print(f"depth {depth + 1}: {[round(thought['score'], 2) for thought in thoughts]} {beam['thought'].strip()}")
+        beam += "\n"
+    beam += "So the answer is" + sgl.gen("answer", regex=r" \$?[0-9]{1,3}( dollars)?", max_tokens=8, temperature=0)
+    s["answer"] = beam["answer"]
+
+
+state = tree_of_thought.run(QUESTION)
+print("answer:", state["answer"].strip(), "(8 dollars is right; a model of 135M parameters rarely finds it)")
+print(state.stats())

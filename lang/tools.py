@@ -149,10 +149,10 @@ def finish_tool(answer: Any) -> Tool:
     return Tool(FINISH, final_answer.__doc__, final_answer, described_by_pydantic(final_answer))
 
 
-def describe_tools(tools: Sequence[Tool]) -> str:
+def describe_tools(tools: Iterable[Callable[..., Any] | Tool]) -> str:
     """The tools as lines of a prompt: signature and first line of the description."""
     lines = []
-    for tool in tools:
+    for tool in tools_of(tools):
         signature = inspect.signature(tool.function)
         arguments = ", ".join(map(described_parameter, signature.parameters.values()))
         lines.append(

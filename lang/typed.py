@@ -75,11 +75,27 @@ def value_of(text: str, wanted: Any) -> Any:
 
 
 def json_schema(wanted: Any) -> dict[str, Any]:
-    """pydantic's JSON Schema of a type."""
+    """pydantic's JSON Schema of a type, its objects closed: a type's fields are all that a model should write."""
     try:
-        return adapter(wanted).json_schema()
+        schema: dict[str, Any] = closed(adapter(wanted).json_schema())
+        return schema
     except (pydantic.errors.PydanticUserError, pydantic.errors.PydanticInvalidForJsonSchema) as error:
         raise ProgramError(f"type={type_name(wanted)} has no JSON Schema: {str(error).splitlines()[0]}") from error
+
+
+def closed(schema: Any) -> Any:
+    """The schema, with no more properties than each object names, where it does not say otherwise."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {
+        key: value if key in ("const", "enum", "default", "examples") else closed(value)
+        for key, value in schema.items()
+    }
+    if inner.get("type") == "object" and isinstance(inner.get("properties"), dict):
+        inner.setdefault("additionalProperties", False)
+    return inner
 
 
 def adapter(wanted: Any) -> pydantic.TypeAdapter[Any]:
