@@ -1,0 +1,73 @@
+"""Grammars from Python types: pydantic says the type as a JSON schema, and the text is what it would read back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+
+from ..errors import GrammarError
+from .grammar import Grammar
+from .schema.compile import Order, Whitespace
+from .schema.front import json_schema
+
+# Formats by which pydantic says that any text will do, or that it checks what no schema says.
+_SAYS_NOTHING = frozenset({"binary", "base64url", "password", "path", "file-path", "directory-path", "json-string"})
+
+
+def schema_of(type_: Any) -> dict[str, Any]:
+    """The JSON schema of what pydantic reads as `type_`. Raises GrammarError for a type that JSON cannot carry."""
+    if isinstance(type_, TypeAdapter):
+        adapter = type_
+    else:
+        try:
+            adapter = TypeAdapter(type_)
+        except PydanticUserError as error:
+            raise GrammarError(f"pydantic cannot read {_shown(type_)}: {_first_line(error)}") from None
+        except (TypeError, NameError, RecursionError) as error:
+            raise GrammarError(f"{_shown(type_)} is not a type that can be read: {error}") from None
+    try:
+        found = adapter.json_schema(mode="validation")
+    except PydanticInvalidForJsonSchema as error:
+        raise GrammarError(f"{_shown(type_)} has no form in JSON: {_first_line(error)}") from None
+    except PydanticUserError as error:
+        raise GrammarError(f"pydantic cannot read {_shown(type_)}: {_first_line(error)}") from None
+    plain: dict[str, Any] = _plain(found)
+    return plain
+
+
+def from_type(
+    type_: Any,
+    *,
+    whitespace: Whitespace = "fixed",
+    order: Order = "schema",
+    separators: tuple[str, str] | None = None,
+) -> Grammar:
+    """JSON texts that pydantic reads as `type_`: a model (recursive ones too), dataclass, TypedDict, Enum, Literal,
+    union, `Annotated` with bounds, int, float, bool, str, date, list, dict, Optional, ... or a TypeAdapter.
+
+    Options as for `json_schema`. Raises GrammarError for a type without a form in JSON.
+    """
+    return json_schema(schema_of(type_), whitespace=whitespace, order=order, separators=separators)
+
+
+def _plain(schema: Any) -> Any:
+    """The schema without formats that say nothing."""
+    if isinstance(schema, list):
+        return [_plain(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: value if name in ("const", "enum", "default", "examples") else _plain(value)
+        for name, value in schema.items()
+        if not (name == "format" and isinstance(value, str) and value in _SAYS_NOTHING)
+    }
+
+
+def _shown(type_: Any) -> str:
+    return getattr(type_, "__name__", None) or repr(type_)[:80]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,92 @@
+"""A worker process from outside: starts it, asks it, ends it when it takes too long, and starts it again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+from ..errors import RequestFailed
+from .worker import READY, read_frame, write_frame
+
+START_LIMIT = 60.0  # seconds for a worker to come up
+
+
+class OutOfTime(Exception):
+    """The worker took longer than it may."""
+
+
+class Died(Exception):
+    """The worker ended: out of memory, or worse."""
+
+
+class WorkerProcess:
+    """One process of `ramify.grammars.worker`, started when first asked and kept warm. For one thread, but `kill`."""
+
+    def __init__(self, time_limit: float, memory_limit: int) -> None:
+        self.time_limit = time_limit
+        self.memory_limit = memory_limit
+        self._process: subprocess.Popen[bytes] | None = None
+        self._expired = False
+
+    def ask(self, request: bytes) -> bytes:
+        """The worker's answer. Raises OutOfTime or Died, and then has ended the process."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            process = self._started()
+        answer = self._within(self.time_limit, process, request)
+        if answer is None:
+            self.stop()
+            raise OutOfTime if self._expired else Died
+        return answer
+
+    def kill(self) -> None:
+        """End the process, whatever it is doing; any thread may."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def stop(self) -> None:
+        """End the process and wait for it."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()  # closes its pipes, and waits for it
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        self.stop()
+        paths = os.pathsep.join(path for path in sys.path if path)
+        process = self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ramify.grammars.worker", str(self.memory_limit)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            start_new_session=True,  # ours to end: an interrupt at the keyboard is not for it
+        )
+        if self._within(START_LIMIT, process, None) != READY:
+            self.stop()
+            raise RequestFailed("the process that compiles grammars does not start")
+        return process
+
+    def _within(self, seconds: float, process: subprocess.Popen[bytes], request: bytes | None) -> bytes | None:
+        """What the process says next; None when it ended, or was ended for taking longer."""
+
+        def expire() -> None:
+            self._expired = True
+            process.kill()
+
+        assert process.stdin is not None and process.stdout is not None
+        self._expired = False
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            if request is not None:
+                write_frame(process.stdin, request)
+            return read_frame(process.stdout)
+        except (OSError, ValueError):  # its pipe is closed
+            return None
+        finally:
+            timer.cancel()
