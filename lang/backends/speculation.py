@@ -90,7 +90,8 @@ def cut_out(surplus: Surplus, sampling: Sampling, asked: int | None = None) -> P
         at, stop = found
         text = surplus.text[:at]
         rest = replace(surplus, text=surplus.text[at:])
-        return Part(text, stopped(stop), rest) if _fits(text, surplus, sampling.max_new_tokens) else None
+        in_time = _fits(text + stop, surplus, sampling.max_new_tokens)  # else the limit may come before the stop
+        return Part(text, stopped(stop), rest) if in_time else None
     if surplus.ended:
         fits = _fits(surplus.text, surplus, sampling.max_new_tokens)
         return Part(surplus.text, stopped(), None) if fits else None

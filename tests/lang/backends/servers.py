@@ -241,7 +241,7 @@ def openai(handler: Handler, path: str, body: Any) -> None:
 
 
 def chat_prompt(messages: list[dict[str, Any]]) -> str:
-    return "\n".join(str(message["content"]) for message in messages)
+    return "|".join(str(message["content"]) for message in messages)
 
 
 def _openai_choice(body: dict[str, Any], prompt: str, chat: bool, index: int) -> dict[str, Any]:
