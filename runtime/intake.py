@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from typing import Any
 
 from ..errors import InvalidRequest
@@ -82,8 +82,6 @@ class Intake:
         def ready(done: Future[Grammar]) -> None:
             try:
                 grammar = done.result()
-            except CancelledError:
-                return  # the engine was closed, which ends the request
             except Exception as error:
                 problem = failure(error)
                 loop.tell(lambda: loop.refuse(tickets, problem), late=True)

@@ -63,7 +63,7 @@ class JumpForward:
             return None
         last = list(output[len(output) - tail :])
         data, before = text.encode(), self._bytes(last)
-        tokens = self._encode(last, text)
+        tokens: Sequence[int] = self._encode(last, text)
         if self._bytes(tokens) != before + data:
             return None  # a normalizer rewrote something
         if not matcher.accept_bytes(data):
