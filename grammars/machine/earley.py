@@ -20,7 +20,7 @@ from .positions_table import Position, PositionTable
 Words = npt.NDArray[np.uint32]
 Int32 = npt.NDArray[np.int32]
 ROOT = -1  # what completes when the whole text does
-ITEMS_LIMIT = 20_000  # of one set
+WORK_LIMIT = 60_000  # items that may lead to one set, however often each
 SETS_LIMIT = 30_000  # kept by one machine
 
 
@@ -125,15 +125,16 @@ class Earley:
         seen = set[Item]()
         waiting: dict[int, set[Item]] = {}
         empty = set[int]()  # definitions that are complete where they began: later waiters go on at once
-        accepting = False
+        accepting, work = False, 0
         while agenda:
             item = agenda.pop()
+            work += 1
             if item in seen:
                 continue
             seen.add(item)
-            if len(seen) > ITEMS_LIMIT:
+            if work > WORK_LIMIT:
                 raise GrammarTooLarge(
-                    f"more than {ITEMS_LIMIT} ways to read the same text so far; make the grammar less ambiguous"
+                    f"more than {WORK_LIMIT} ways to read the same text so far; make the grammar less ambiguous"
                 )
             position, completes, origin = item
             steps = positions.steps(position)

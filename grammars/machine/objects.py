@@ -192,7 +192,7 @@ class ObjectFrame:
                     room += free
                 elif lacking:
                     return False
-        if self.most is not None and low > self.most:
+        if self.most is not None and max(low, definition.least) > self.most:
             return False
         gap = definition.least - low
         return gap <= room or self._optional_fill(state, missing, gap - room, gap)

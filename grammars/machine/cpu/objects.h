@@ -289,7 +289,7 @@ class ObjectFrame {
                     return false;
             }
         }
-        if (most() != UNBOUNDED && low > most()) return false;
+        if (most() != UNBOUNDED && (low > most() || d_.least > most())) return false;
         if (low + room >= d_.least) return true;
         return optional_fill(state, lacking, d_.least - low - room, d_.least - low);
     }
