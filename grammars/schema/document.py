@@ -10,6 +10,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 from ...errors import GrammarError, GrammarTooLarge
 from .terms import shown
 
+DEEPEST = 2000  # objects and lists within each other
 _DRAFTS = {"draft-04": 4, "draft-06": 6, "draft-07": 7, "2019-09": 2019, "2020-12": 2020}
 _MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"))
 _LISTS = frozenset(("allOf", "anyOf", "oneOf", "prefixItems", "items"))
@@ -171,20 +172,23 @@ def _draft(schema: object, default: int, pointer: str) -> int:
 def _words(raw: dict[str, Any], limit: int) -> set[str]:
     """Every key anywhere in the document. GrammarTooLarge beyond `limit` values."""
     words: set[str] = set()
-    stack: list[Any] = [raw]
-    count = 0
-    while stack:
-        value = stack.pop()
-        kind = type(value)
-        if kind is dict:
-            words.update(value)
-            stack.extend(value.values())
-            count += len(value)
-        elif kind is list:
-            stack.extend(value)
-            count += len(value)
+    level: list[Any] = [raw]
+    count = depth = 0
+    while level:
+        deeper: list[Any] = []
+        for value in level:
+            if type(value) is dict:
+                words.update(value)
+                deeper.extend(value.values())
+            elif type(value) is list:
+                deeper.extend(value)
+        level = deeper
+        count += len(level)
+        depth += 1
         if count > limit:
             raise GrammarTooLarge(f"a schema of more than {limit} values")
+        if depth > DEEPEST:
+            raise GrammarTooLarge(f"a schema nested more than {DEEPEST} deep")
     if any(type(word) is not str for word in words):
         raise GrammarError("a key that is not a string")
     return words

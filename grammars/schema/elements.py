@@ -72,9 +72,31 @@ class Elements:
             rest = self._ways(shape, length)
             if not rest:
                 most = length
-        if shape.unique:
-            most = self._limit(shape, most)
+        if shape.unique and (most is None or most > 1):
+            return self._different(shape, Places(prefix, rest, shape.contains, self._limit(shape, most)))
         return Places(prefix, rest, shape.contains, most)
+
+    def _different(self, shape: Arrays, places: Places) -> Places:
+        """The same for different elements. The machine tells scalars apart; of arrays and of objects among them, one
+        each is allowed. GrammarError where no element is a scalar, and where `contains` counts them as well."""
+        scalar, array, one_object = (self.terms.node(raw, "", 0) for raw in _PARTS)
+        kinds = (*places.kinds, Contains(TRUE, 0, 1), Contains(TRUE, 0, 1))
+
+        def parted(ways: list[Way]) -> list[Way]:
+            found: list[Way] = []
+            for term, kind in ways:
+                normal = self._emptiness.normal(term)
+                composite = bool(normal.arrays or normal.objects)
+                if composite and (kind is not None or shape.contains or not (_has_scalars(normal))):
+                    raise GrammarError("uniqueItems of arrays or objects cannot be enforced token by token")
+                found.append((self.terms.all_of((term, scalar)) if composite else term, kind))
+                if normal.arrays:
+                    found.append((self.terms.all_of((term, array)), len(kinds) - 2))
+                if normal.objects:
+                    found.append((self.terms.all_of((term, one_object)), len(kinds) - 1))
+            return found
+
+        return Places([parted(ways) for ways in places.prefix], parted(places.rest), kinds, places.most)
 
     def _ways(self, shape: Arrays, place: int) -> list[Way]:
         term = element(shape, place)
@@ -100,23 +122,30 @@ class Elements:
         return opposite
 
     def _limit(self, shape: Arrays, most: int | None) -> int | None:
-        """How long an array of different elements can be; GrammarError when equal elements could not be told."""
-        if most is not None and most < 2:
-            return most
+        """How long an array of different elements can be."""
         total: int | None = 0
         for place in range(len(shape.prefix) + 1):
             if most is not None and place >= most:
                 break
             normal = self._emptiness.normal(element(shape, place))
-            if normal.arrays or normal.objects:
-                raise GrammarError("uniqueItems of arrays or objects cannot be enforced token by token")
-            size = _size(normal)
+            size = None if normal.arrays or normal.objects else _size(normal)
             last = place == len(shape.prefix)
             if total is not None:
                 total = None if size is None and last else total + (size if last and size is not None else 1)
         if total is None:
             return most
         return total if most is None else min(most, total)
+
+
+_PARTS: tuple[dict[str, object], ...] = (
+    {"type": ["null", "boolean", "number", "string"]},
+    {"type": "array"},
+    {"type": "object"},
+)
+
+
+def _has_scalars(normal: Normal) -> bool:
+    return bool(normal.null or normal.booleans or normal.numbers or normal.strings)
 
 
 def _size(normal: Normal) -> int | None:

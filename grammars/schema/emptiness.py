@@ -10,7 +10,7 @@ from .keys import KeySets
 from .members import Members, Variant
 from .numbers import number_text
 from .shapes import Arrays, Keys, Normal, Numbers, Objects, Strings
-from .strings import content, is_possible
+from .strings import Decisions, content
 from .terms import FALSE, TRUE, Node, Term, Terms
 
 _DEEPEST = 60
@@ -54,7 +54,8 @@ class Emptiness:
 
     def __init__(self, terms: Terms, normal: Callable[[Term], Normal], algebra: Algebra, busy: Container[Term]) -> None:
         self.terms = terms
-        self.members = Members(terms, KeySets(normal))
+        self._decisions = Decisions()
+        self.members = Members(terms, KeySets(normal), self._decisions)
         self.normal = normal
         self._algebra = algebra
         self._busy = busy
@@ -104,13 +105,13 @@ class Emptiness:
             return bool(shape.values)
         if not shape.integer and not shape.steps and not shape.not_steps and (shape.low is None or shape.high is None):
             return True
-        return is_possible(number_text(shape))
+        return self._decisions.possible(number_text(shape))
 
     def strings(self, shape: Strings) -> bool:
         """Whether there is such a string."""
         if not shape.inside and not shape.outside and not shape.without:
             return shape.values is None or bool(shape.values)
-        return is_possible(content(shape, "utf8"))
+        return self._decisions.possible(content(shape, "utf8"))
 
     def arrays(self, shape: Arrays) -> bool:
         """Whether there is such an array."""

@@ -10,7 +10,7 @@ from ..expression import Expression, both, complement
 from ..patterns import Encoding
 from .keys import KeySets
 from .shapes import ALL_KEYS, Keys, Objects
-from .strings import is_possible, words
+from .strings import Decisions, words
 from .terms import FALSE, TRUE, Term, Terms
 
 _MOST_CLASSES = 64
@@ -44,7 +44,8 @@ class Variant(NamedTuple):
 class Members:
     """Takes shapes of objects apart."""
 
-    def __init__(self, terms: Terms, keys: KeySets) -> None:
+    def __init__(self, terms: Terms, keys: KeySets, decisions: Decisions) -> None:
+        self._decisions = decisions
         self.terms = terms
         self.keys = keys
 
@@ -85,7 +86,7 @@ class Members:
         for choice, after in ((True, self.terms.all_of((before, term))), (False, before)):
             if inside is None:
                 parted = (*within, (keys, choice))
-                if is_possible(self.content(parted, names, "utf8")):
+                if self._decisions.possible(self.content(parted, names, "utf8")):
                     yield parted, after
             elif inside is choice:
                 yield within, after
@@ -119,7 +120,7 @@ class Members:
 
     def is_possible(self, within: tuple[tuple[Keys, bool], ...], names: frozenset[str]) -> bool:
         """Whether the class has any key. (All keys but finitely many are always some.)"""
-        return not within or is_possible(self.content(within, names, "utf8"))
+        return not within or self._decisions.possible(self.content(within, names, "utf8"))
 
     def variants(self, shape: Objects) -> list[Variant]:
         """The shape as alternatives in which it is settled which members meet its obligations (`exists`)."""

@@ -182,9 +182,13 @@ class Normalizer:
 
     def _dependent(self, key: str, term: Term) -> Normal:
         """Every value but objects that have the key and do not satisfy the term."""
+        follows = self.normal(term)
+        if len(follows.objects) == 1 and follows.objects[0] == Objects(required=follows.objects[0].required):
+            needs = tuple((key, needed) for needed in follows.objects[0].required if needed != key)
+            return EVERYTHING._replace(objects=(Objects(needs=needs),))
         absent = EVERYTHING._replace(objects=(Objects(named=((key, FALSE),)),))
         present = Normal(objects=(Objects(required=(key,)),))
-        return self.algebra.disjunction([absent, self.algebra.conjunction(present, self.normal(term))])
+        return self.algebra.disjunction([absent, self.algebra.conjunction(present, follows)])
 
     def _finish_array(self, shape: Arrays, rest: Term) -> Arrays:
         """Elements that nothing evaluated satisfy `rest`."""

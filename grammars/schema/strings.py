@@ -10,16 +10,17 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ...errors import GrammarError, GrammarTooLarge
-from ..expression import ANYTHING, Expression, both, complement, concat, literal, repeat
+from ..expression import ANYTHING, EMPTY, Expression, both, complement, concat, either, literal, repeat
 from ..machine.lexemes import shared_lexemes
 from ..machine.nodes import NOTHING as NO_STATE
 from ..patterns import Encoding, lower, parse, searched, universe
-from ..patterns import words as words_of
 from ..patterns.characters import ANY_CHARACTER, one
 from ..patterns.encoding import characters
 from .formats import format_expression
 from .shapes import Atom, Strings
 
+_DEEPEST = 100  # levels of a tree of words
+MOST_NODES = 40_000  # of automata that are made to decide whether sets of strings are empty
 QUOTE = literal(b'"')
 
 
@@ -80,14 +81,49 @@ def content(shape: Strings, encoding: Encoding) -> Expression:
 @lru_cache(512)
 def words(texts: tuple[str, ...], encoding: Encoding) -> Expression:
     """Any of these texts, as a tree by what they begin with."""
-    return words_of(texts, encoding)
+    return _tree(sorted(set(texts)), 0, encoding, 0)
 
 
-def is_possible(expression: Expression) -> bool:
-    """Whether it has any string. GrammarTooLarge when that takes too long to find out."""
-    lexemes = shared_lexemes()
-    with lexemes.lock:
-        return lexemes.add(expression) != NO_STATE
+def _tree(texts: list[str], start: int, encoding: Encoding, depth: int) -> Expression:
+    """What may follow `start` letters that all of these texts, which are in order, have in common."""
+    if len(texts) == 1 or depth > _DEEPEST:
+        return either(spelled(text[start:], encoding) for text in texts)
+    first, last = texts[0], texts[-1]
+    shared = start
+    while shared < len(first) and shared < len(last) and first[shared] == last[shared]:
+        shared += 1
+    head = spelled(first[start:shared], encoding)
+    ways: list[Expression] = []
+    place = 0
+    if len(first) == shared:
+        ways.append(EMPTY)
+        place = 1
+    while place < len(texts):
+        letter, begin = texts[place][shared], place
+        while place < len(texts) and texts[place][shared] == letter:
+            place += 1
+        ways.append(_tree(texts[begin:place], shared, encoding, depth + 1))
+    return concat([head, either(ways)])
+
+
+class Decisions:
+    """Decides whether languages are empty, within one budget for all of them."""
+
+    def __init__(self) -> None:
+        self._spent = 0
+
+    def possible(self, expression: Expression) -> bool:
+        """Whether it has any string. GrammarTooLarge when that takes too long to find out."""
+        lexemes = shared_lexemes()
+        with lexemes.lock:
+            before = len(lexemes)
+            found = lexemes.add(expression) != NO_STATE
+            self._spent += len(lexemes) - before
+        if self._spent > MOST_NODES:
+            raise GrammarTooLarge(
+                "patterns, formats and lengths that overlap in too many ways to tell which of them can be true at once"
+            )
+        return found
 
 
 def accepts(expression: Expression, data: bytes) -> bool:
