@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from ..program import Array, Counted, Definition, Lexeme, Object, Program, Rules, Symbol
 from .arrays import ArrayFrame, ArrayState
+from .arrays import Phase as ArrayPhase
 from .lexemes import Lexemes
 from .nodes import NOTHING, Node
 from .objects import ObjectFrame, ObjectState
+from .objects import Phase as ObjectPhase
 from .positions import START, Repeated, Ways, counted_ways, rules_ways
 from .possible import nullable_in, possible_in
 from .scalars import spellings, value_of
@@ -78,9 +80,17 @@ class PositionTable:
                 lexeme = self._lexeme(way.symbol, way.used)
                 if lexeme != NOTHING or (lexeme is None and self.possible(way.symbol)):
                     target = self.at(position.symbol, way.state)
-                    found.append(Step(lexeme or NOTHING, way.symbol, target, way.recorded))
+                    if not self._used_up(target):
+                        found.append(Step(lexeme or NOTHING, way.symbol, target, way.recorded))
             position.steps = tuple(found)
         return position.steps
+
+    def _used_up(self, position: Position) -> bool:
+        """Whether a comma would lead here and all values that may follow it have been written already."""
+        state = position.state
+        if not isinstance(state, (ObjectState, ArrayState)) or not state.used:
+            return False
+        return state.phase in (ObjectPhase.KEY, ArrayPhase.ELEMENT) and not self.steps(position)
 
     def is_end(self, position: Position) -> bool:
         """Whether nothing comes after it but its definition's completion (False: not known without more work)."""

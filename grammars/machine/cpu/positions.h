@@ -214,10 +214,19 @@ class Positions {
             if (found_step(way.symbol, way.used, step)) {
                 step.target = at(symbol, way.state, way.solid);
                 step.recorded = way.recorded;
-                steps.push_back(step);
+                if (!used_up(step.target)) steps.push_back(step);
             }
         }
         finish(id, std::move(steps), ways.complete);
+    }
+
+    // Whether a comma would lead here and all values that may follow it have been written already.
+    bool used_up(u32 id) {
+        const Position& position = all_[id];
+        if (position.symbol == ROOT_SYMBOL || position.state.size() < 4 || !position.state[1]) return false;
+        Form form = program_.at(position.symbol).form;
+        if (form != Form::OBJECT && form != Form::ARRAY) return false;
+        return position.state[0] == (form == Form::OBJECT ? u32(KEY) : u32(ELEMENT)) && opened(id).steps.empty();
     }
 
     bool found_step(u32 symbol, u32 used, Step& step) {

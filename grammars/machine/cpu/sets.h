@@ -68,7 +68,8 @@ class Sets {
     u32 initial() {
         begin();
         arrive({positions_.at(ROOT_SYMBOL, {}), ROOT, NONE - 3});
-        return closed();
+        u32 set = closed();
+        return all_[set].scans.empty() && !all_[set].accepting ? DEAD : set;
     }
 
     // The set after one more byte.
@@ -154,6 +155,7 @@ class Sets {
 
     // The set of all that follows from what arrived without reading a byte.
     u32 closed() {
+        if (agenda_.empty() && scans_.empty()) return DEAD;
         while (!agenda_.empty()) {
             Item item = agenda_.back();
             agenda_.pop_back();
@@ -210,7 +212,6 @@ class Sets {
     }
 
     u32 kept() {
-        if (scans_.empty() && !accepting_) return DEAD;
         std::sort(scans_.begin(), scans_.end());
         scans_.erase(std::unique(scans_.begin(), scans_.end()), scans_.end());
         std::sort(waiting_.begin(), waiting_.end());
