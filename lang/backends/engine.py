@@ -145,7 +145,9 @@ class EngineStream(BackendStream):
         """The ids that an answer comes after. Raises InvalidRequest where there are none."""
         tokens = self._said.settle(answer=True)
         if not tokens:
-            raise InvalidRequest("the prompt is empty, and a model needs at least one token to go on from: append a text first")
+            raise InvalidRequest(
+                "the prompt is empty, and a model needs at least one token to go on from: append a text first"
+            )
         return tokens
 
     def fork(self, count: int) -> list[BackendStream]:

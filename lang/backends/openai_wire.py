@@ -93,8 +93,8 @@ def tools_body(call: GenerateCall) -> dict[str, Any]:
 def read_chat(answer: Any, call: GenerateCall) -> Outcome:
     """A whole answer of the chat API."""
     texts, metas, calls = [], [], []
-    usage = read_usage(answer)
-    for choice in _choices(answer):
+    choices, usage = _choices(answer), read_usage(answer)
+    for choice in choices:
         message = choice.get("message") or {}
         text = message.get("content") or ""
         if not isinstance(text, str):
@@ -111,9 +111,9 @@ def read_chat(answer: Any, call: GenerateCall) -> Outcome:
 
 def read_completion(answer: Any, call: GenerateCall) -> Outcome:
     """A whole answer of the completion API."""
-    usage = read_usage(answer)
+    choices, usage = _choices(answer), read_usage(answer)
     texts, metas = [], []
-    for choice in _choices(answer):
+    for choice in choices:
         if not isinstance(choice.get("text"), str):
             raise BackendError(f"OpenAI: the answer has no text: {str(choice)[:100]}")
         texts.append(choice["text"])

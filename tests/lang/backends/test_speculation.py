@@ -1,4 +1,4 @@
-"""API speculation never changes the text: off and on are compared, over a server whose text depends on the prompt alone."""
+"""API speculation never changes the text: off and on over a server whose text depends on the prompt alone."""
 
 from __future__ import annotations
 
