@@ -7,6 +7,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from contextvars import copy_context
 from typing import Any
 
@@ -54,11 +55,16 @@ def run_rows(
     """
     window = Window(limit)
     start = _run_in_loop if body.is_async else _run_in_greenlets
-    with tqdm(total=len(rows), disable=not progress_bar, desc=body.name, unit="row") as bar:
-        finished = start(body, new_context, rows, window, bar.update)
+    bar = tqdm(total=len(rows), desc=body.name, unit="row") if progress_bar else None  # it comes with a thread
+    with bar or nullcontext():
+        finished = start(body, new_context, rows, window, bar.update if bar is not None else _no_tick)
         for state in _ordered(finished) if in_order else finished:
             window.handed += 1
             yield state
+
+
+def _no_tick() -> None:
+    """Nobody watches."""
 
 
 def raising(states: Iterator[ProgramState], name: str) -> Iterator[ProgramState]:

@@ -25,6 +25,11 @@ def set_default_backend(backend: Any) -> None:
         _default = found
 
 
+def current_default() -> Backend | None:
+    """The backend that was set; None: none."""
+    return _default
+
+
 def resolve(backend: Any = None) -> Backend:
     """The backend to use: this one, the default one, or the embedded model, which is loaded at its first use."""
     if backend is not None:

@@ -242,7 +242,7 @@ class SglFunction:
         """The request graph of a call with these arguments; those that are left out stand for any text."""
         templates = templates_of(self.func) or Templates(self.func, self.name, ALL_PASSES)
         arguments, missing = templates.stand_ins(self.keywords(kwargs))
-        return templates.template(arguments, _PLAIN, stand_ins=missing).traced
+        return templates.template(arguments, _PLAIN, stand_ins=missing).graph
 
     def cache(self, backend: Any = None) -> str:
         """Prefill what every run begins with, and hold it at the backend while the program lives. Returns that text."""

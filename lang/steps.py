@@ -121,8 +121,10 @@ def step_scope_end(stream: Stream, entry: Entry) -> bool:
 
 
 def open_message(stream: Stream) -> dict[str, Any]:
-    """What the role that speaks has said so far, as OpenAI's APIs write messages."""
+    """What the role that speaks has said so far, as OpenAI's APIs write messages; white space before it left out."""
     parts = [*stream.role_parts, "".join(stream.chunks[stream.role_at :])]
+    if isinstance(parts[0], str):
+        parts[0] = parts[0].lstrip()
     if len(parts) == 1:
         return {"role": stream.role, "content": parts[0]}
     if all(isinstance(part, str) for part in parts):

@@ -55,7 +55,7 @@ def test_bodies_wait_without_threads_and_all_at_once() -> None:
 
 
 def test_only_so_many_are_under_way() -> None:
-    backend = sgl.Mock(echo, latency=0.001)
+    backend = sgl.Mock(echo, latency=0.03)
     living, most = [0], [0]
 
     @sgl.function

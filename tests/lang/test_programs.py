@@ -54,7 +54,7 @@ def test_roles_nest_texts_and_make_messages() -> None:
     assert state.messages() == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi there"},
-        {"role": "assistant", "content": " Hello"},
+        {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "And?"},
         {"role": "assistant", "content": "Well, no"},
     ]

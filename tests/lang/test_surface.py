@@ -156,6 +156,21 @@ def test_the_state_may_have_any_name_and_settings_of_ours_yield_to_arguments() -
     assert grow.run(seed="oak", backend=sgl.NullBackend()).text() == "oak"
 
 
+def test_global_config_knows_the_default_backend() -> None:
+    backend = sgl.NullBackend()
+    sgl.global_config.default_backend = backend
+    try:
+        assert sgl.global_config.default_backend is backend
+
+        @sgl.function
+        def hello(s):  # type: ignore[no-untyped-def]
+            s += "hi" + sgl.gen("x")
+
+        assert hello.run()["x"] == " ok"
+    finally:
+        sgl.set_default_backend(None)
+
+
 def test_cache_prefills_what_every_run_begins_with() -> None:
     @sgl.function
     def qa(s, question):  # type: ignore[no-untyped-def]
