@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import GrammarTooLarge
-from .characters import CharacterSet
+from .characters import ANY_CHARACTER, CharacterSet
 from .tree import (
     ANY_TEXT,
     EMPTY_STRING,
@@ -25,6 +25,7 @@ from .tree import (
     Sequence,
     alternatives,
     counted,
+    look,
     sequence,
 )
 
@@ -72,6 +73,35 @@ def paths(tree: Node) -> list[Path]:
         raise TooHard
     inner = paths(tree.inner)
     return bounded([path for times in range(tree.least, tree.most + 1) for path in _products([inner] * times)])
+
+
+def tempered(tree: Node) -> Node:
+    """The tree with `(?:(?!x).){2,9}` at its end written as `(?!.*x).{2,9}`, where . is any character: x, which is not
+    empty, must not begin anywhere before the end either way. This keeps the count a count.
+    """
+    parts: list[Node] = list(tree.parts) if isinstance(tree, Sequence) else [tree]
+    if len(parts) > 1 and parts[-1] == ANY_TEXT and _is_end(parts[-2], behind=False):
+        parts.pop()  # nothing stands after the end
+    if len(parts) > 1 and parts[0] == ANY_TEXT and _is_end(parts[1], behind=True):
+        del parts[:2]
+    at = len(parts) - 1
+    while at >= 0 and isinstance(parts[at], Look):
+        at -= 1
+    last = parts[at] if at >= 0 else None
+    if isinstance(last, Counted) and isinstance(last.inner, Sequence) and len(last.inner.parts) == 2:
+        ahead, one = last.inner.parts
+        if isinstance(ahead, Look) and ahead.negative and not ahead.behind and isinstance(one, Characters):
+            content = ahead.inner.parts if isinstance(ahead.inner, Sequence) else (ahead.inner,)
+            if any(part.plain and not nullable(part) for part in content):
+                nowhere = look(sequence([ANY_TEXT, ahead.inner]), negative=True)
+                parts[at : at + 1] = [nowhere, counted(one, last.least, last.most)]
+    return sequence(parts)
+
+
+def _is_end(node: Node, *, behind: bool) -> bool:
+    """Whether this is a place where the text ends (or begins, when `behind`)."""
+    anything = isinstance(node, Look) and node.inner == Characters(ANY_CHARACTER)
+    return anything and isinstance(node, Look) and node.negative and node.behind == behind
 
 
 def resolved(path: Path) -> list[Path]:

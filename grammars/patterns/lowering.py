@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...errors import GrammarError
+from ...errors import GrammarTooLarge
 from ..expression import (
     ANYTHING,
     EMPTY,
@@ -21,9 +21,11 @@ from ..expression import (
     either,
     repeat,
 )
+from .automaton import without_looks
 from .characters import one
 from .encoding import Encoding, characters, universe
-from .looks import Edge, Path, Side, TooHard, bounded, ended, paths, resolved
+from .looks import Edge, Path, Side, TooHard, bounded, ended, paths, resolved, tempered
+from .parser import MAX_DEPTH
 from .tree import Alternatives, Characters, Counted, Node, Sequence, alternatives, sequence
 
 MAX_FACTORS = 24  # how deep alternatives are factored by what they share in front
@@ -32,14 +34,19 @@ MAX_FACTORS = 24  # how deep alternatives are factored by what they share in fro
 def lower(tree: Node, encoding: Encoding = "utf8") -> Expression:
     """The texts that `tree` matches as a whole, as bytes in this encoding.
 
-    Raises GrammarError where looks stand in a repetition in a way that is not followed.
+    Looks become intersections and complements, or, inside repetitions, a small automaton. Raises GrammarTooLarge when
+    that is not small, GrammarError for a look-ahead in a look-behind in a repetition.
     """
     if tree.plain:
         return _plain(tree, encoding)
+    tree = tempered(tree)
     try:
         return _union_of_paths(paths(tree), encoding)
     except TooHard:
-        raise GrammarError("a look-around or an anchor inside a repetition") from None
+        found = without_looks(tree)
+        if found.depth > MAX_DEPTH:
+            raise GrammarTooLarge("a look-around inside a repetition that takes too deep an expression") from None
+        return _plain(found, encoding)
 
 
 def words(texts: Iterable[str], encoding: Encoding = "utf8") -> Expression:

@@ -11,7 +11,7 @@ from ...errors import GrammarError, GrammarTooLarge
 from . import properties
 from .characters import ANY_CHARACTER, ECMA_NEWLINES, NEWLINE, CharacterSet, one
 from .escapes import Reader
-from .tree import Characters, Node, alternatives, counted, look, sequence
+from .tree import Characters, Counted, Node, Sequence, alternatives, counted, look, sequence
 
 Dialect = Literal["python", "ecma"]
 
@@ -54,7 +54,8 @@ def parse(pattern: str, dialect: Dialect = "python", flags: int = 0) -> Node:
     """The tree of `pattern`. `flags` are those of Python's `re`.
 
     In both dialects also read, beyond their standards: `(?<name>...)`, `(?P<name>...)`, inline flags anywhere,
-    \\p{...}, \\A, \\z, \\Z. Lazy quantifiers are the greedy ones: the language is the same. Raises GrammarError, whose
+    \\p{...}, \\A, \\z, \\Z. Lazy quantifiers are the greedy ones: the language is
+    the same. Raises GrammarError, whose
     `path` is the offset, for what is malformed or no regular language; GrammarTooLarge beyond `MAX_PATTERN` and
     `MAX_DEPTH`.
     """
@@ -198,9 +199,32 @@ class _Parser:
         if most is not None and most < least:
             raise self.reader.error(f"{self.pattern[start : self.at]} asks for more than it allows", start)
         lazy = self.pattern.startswith("?", self.at)
-        self.at += lazy or (not self.ecma and self.pattern.startswith("+", self.at))
-        group.parts[-1] = self._checked(counted(group.parts[-1], least, most, lazy=lazy))
+        possessive = not self.ecma and self.pattern.startswith("+", self.at)
+        self.at += lazy or possessive
+        node = counted(group.parts[-1], least, most, lazy=lazy)
+        group.parts[-1] = self._checked(self._atomic(node, start) if possessive else node)
         self.repeatable = False
+
+    def _atomic(self, node: Node, start: int) -> Node:
+        """The tree when it never gives up a character that it took: only of characters, that is a look-ahead."""
+        if isinstance(node, Characters) or (isinstance(node, Sequence) and node.plain and not node.parts):
+            return node
+        if isinstance(node, Counted) and isinstance(node.inner, Characters):
+            least, most, stop = node.least, node.most, look(node.inner, negative=True)
+            if most is None:
+                return sequence([node, stop])
+            if least == most:
+                return node
+            return alternatives(
+                [sequence([counted(node.inner, least, most - 1), stop]), counted(node.inner, most, most)]
+            )
+        if isinstance(node, Sequence) and all(isinstance(part, Characters) for part in node.parts[:-1]):
+            return sequence([*node.parts[:-1], self._atomic(node.parts[-1], start)])
+        raise self.reader.error(
+            "an atomic group or a possessive quantifier of more than characters is not followed here; write (?:...), "
+            "or leave out the +",
+            start,
+        )
 
     def _number(self, digits: str, start: int) -> int:
         if len(digits) > 10 or int(digits) > MAX_COUNT:
@@ -240,7 +264,8 @@ class _Parser:
             self.at = end + 1
             return None
         if pattern.startswith(">", self.at):
-            raise error("an atomic group gives up matches in ways that are not followed here; write (?:...)", start)
+            self.at += 1
+            return flags, lambda node: self._atomic(node, start)
         if pattern.startswith(("P=", "P>", "&", "R", "0", "1", "+", "("), self.at):
             kind = "a back-reference" if pattern.startswith("P=", self.at) else "a conditional or recursive group"
             raise error(f"{kind} is not regular: it cannot be followed token by token", start)
