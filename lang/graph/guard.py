@@ -15,8 +15,11 @@ from contextlib import contextmanager
 from types import FrameType, GeneratorType
 from typing import Any
 
+from ..nodes import Place
+from .lookouts import looks, sees_a_hole
 from .symbols import EDGES, Holes, LookedAt, is_symbol
 
+_LOOKS = "the body looks at a text with a value in it that is not there yet"
 _OWN = __name__.split(".")[0]
 # Modules that only compute: a call into them is left alone when nothing with a hole goes in.
 _PURE = frozenset(
@@ -43,8 +46,9 @@ def guarded(holes: Holes) -> Iterator[None]:
     profile, trace = sys.getprofile(), sys.gettrace()
     collecting = gc.isenabled()
     gc.disable()  # what others left to the collector must not be taken for the body's doing
-    sys.setprofile(_Watch(holes))
-    sys.settrace(_ErrorWatch(holes))
+    watch = _Watch(holes)
+    sys.setprofile(watch)
+    sys.settrace(_LineWatch(holes, watch))
     try:
         yield
     finally:
@@ -54,23 +58,33 @@ def guarded(holes: Holes) -> Iterator[None]:
             gc.enable()
 
 
-class _ErrorWatch:
-    """An error inside a body ends the trace where it comes up: what catches it would go another way with a value."""
+class _LineWatch:
+    """Sees lines before they run, and errors where they come up: what catches one would go another way with a value."""
 
-    def __init__(self, holes: Holes) -> None:
+    def __init__(self, holes: Holes, watch: _Watch) -> None:
         self._holes = holes
+        self._watch = watch
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
         if event == "call":
-            if _ours(frame) or frame.f_code.co_name == "__del__" or _module(frame) in sys.stdlib_module_names:
+            if (
+                self._watch.trusts
+                or _ours(frame)
+                or frame.f_code.co_name == "__del__"
+                or _module(frame) in sys.stdlib_module_names
+            ):
                 return None
-            frame.f_trace_lines = False
+            frame.f_trace_lines = bool(looks(frame.f_code.co_filename))
+        elif event == "line":
+            if self._holes.ended is None and sees_a_hole(frame):
+                self._holes.end(LookedAt(_LOOKS, place=_place(frame)))
         elif event == "exception":
             kind, error, _ = argument
             if not issubclass(kind, LookedAt | StopIteration | GeneratorExit):
                 words = f"{kind.__name__}: {error}"
-                hole = any(edge in words or ascii(edge)[1:-1] in words.lower() for edge in EDGES)
-                self._holes.end(LookedAt(f"the body raises {kind.__name__ if hole else words[:200]}"))
+                hole = any(edge in words for edge in EDGES)
+                reason = f"the body raises {kind.__name__ if hole else words[:200]}"
+                self._holes.end(LookedAt(reason, place=_place(frame)))
         return self
 
 
@@ -90,6 +104,11 @@ class _Watch:
                 self._trusted = frame
         elif event == "c_call" and not _ours(frame):
             self._check(argument)
+
+    @property
+    def trusts(self) -> bool:
+        """Whether we are below a call that is left alone."""
+        return self._trusted is not None
 
     def _end(self, reason: str) -> None:
         self._holes.end(LookedAt(reason))
@@ -121,10 +140,14 @@ class _Watch:
             self._end(f"the body calls {name}()" + (f" of a {type(owner).__name__}" if owner is not None else ""))
 
 
+def _place(frame: FrameType) -> Place:
+    return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+
 def _ours(frame: FrameType) -> bool:
     """Whether a frame is the language's own, which does what it must whether or not it is traced."""
     name: str = frame.f_globals.get("__name__", "")
-    return name.startswith((f"{_OWN}.lang.", f"{_OWN}.grammars.", f"{_OWN}.errors"))
+    return name == _OWN or name.startswith(f"{_OWN}.")
 
 
 def _module(frame: FrameType) -> str:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from ..nodes import Place
 from .references import (
     Argument,
     Attribute,
@@ -29,7 +30,7 @@ from .references import (
 )
 
 _OPEN, _MIDDLE, _CLOSE = "\U0010fff0", "\U0010fff1", "\U0010fff2"  # private use: no text has them, any str may
-EDGES = (_OPEN, _MIDDLE, _CLOSE)
+EDGES = (_OPEN, _MIDDLE, _CLOSE, *(ascii(edge)[1:-1] for edge in (_OPEN, _MIDDLE, _CLOSE)))  # also as repr() has them
 
 _CHANGED = "a text was changed after a value that is not there yet was put into it"
 _LANGUAGE = __name__.partition(".lang.")[0] + ".lang."
@@ -45,10 +46,11 @@ TEXT_METHODS = frozenset(
 class LookedAt(BaseException):
     """The body looked at a value that is not there. A BaseException, so that no `except Exception` keeps it."""
 
-    def __init__(self, reason: str, sources: tuple[Argument | Value, ...] = ()) -> None:
+    def __init__(self, reason: str, sources: tuple[Argument | Value, ...] = (), place: Place | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.sources = sources
+        self.place = place  # None: the traceback knows
 
 
 class Holes:
@@ -190,6 +192,12 @@ class SymbolicText(str):
             self._holes.looked_at("asks for the truth of {}", self)
         return True
 
+    def __hash__(self) -> int:
+        """The language remembers settings that can be hashed, and takes others as they are."""
+        if _asked_by_language():
+            raise TypeError("a text that is not there yet has no hash")
+        self._holes.looked_at("looks something up by {}", self)
+
     def join(self, texts: Iterable[str]) -> str:
         return SymbolicText(self._holes, str.join(self, texts))
 
@@ -305,7 +313,7 @@ _LOOKS = {
 }
 
 for _name, _words in (("__mod__", "formats with {}"), *_LOOKS.items()):
-    if _name not in ("__bool__", "__call__"):
+    if _name not in ("__bool__", "__call__", "__hash__"):
         setattr(SymbolicText, _name, _refusing(_words))
     setattr(SymbolicValue, _name, _refusing(_words))
 for _name in dir(str):

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ..backends.base import Backend
-from ..running import inside_program
 from ..sampling import Sampling
 from ..state import ProgramState
 from ..waiting import wait, wait_async
@@ -168,8 +167,7 @@ class Templates:
 
     def _call(self, state: ProgramState, **arguments: Any) -> Any:
         parameters = inspect.BoundArguments(self.signature, OrderedDict({self._first: state, **arguments}))
-        with inside_program():
-            return self.func(*parameters.args, **parameters.kwargs)
+        return self.func(*parameters.args, **parameters.kwargs)
 
     @property
     def _specializes(self) -> bool:

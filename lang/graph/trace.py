@@ -17,6 +17,7 @@ from typing import Any, cast
 from ..nodes import Place
 from ..options import ExecutionOptions
 from ..run_context import RunContext
+from ..running import inside_program
 from ..sampling import Sampling
 from ..state import ProgramState, ProgramStateGroup
 from .graph import Graph, Position, Returned, Stop, Stream
@@ -59,7 +60,7 @@ def _trace_once(
     result: Any = None
     kept: list[int] = []
     try:
-        with guarded(holes):
+        with inside_program(), guarded(holes):
             returned = body(state, **symbolic)
             if inspect.iscoroutine(returned):
                 returned = _finished(returned, holes)
@@ -70,7 +71,9 @@ def _trace_once(
         if holes.ended is None:
             recording.stopped(f"the body raises {type(error).__name__}", _place(error.__traceback__))
     if holes.ended is not None:
-        recording.stopped(holes.ended.reason, _place(holes.ended.__traceback__), holes.ended.sources)
+        recording.stopped(
+            holes.ended.reason, holes.ended.place or _place(holes.ended.__traceback__), holes.ended.sources
+        )
     return recording.graph(result, tuple(kept))
 
 
@@ -116,12 +119,12 @@ def _named(returned: Any, kept: list[int]) -> Any:
 
 def _place(trace: TracebackType | None) -> Place | None:
     """Where in the user's code an error came up: the innermost line that is neither the language's nor Python's own."""
-    own = __name__.partition(".lang.")[0] + ".lang."
+    own = __name__.partition(".")[0]
     found = None
     while trace is not None:
         frame = trace.tb_frame
         module = frame.f_globals.get("__name__", "")
-        if not module.startswith(own) and module.partition(".")[0] not in sys.stdlib_module_names:
+        if module.partition(".")[0] not in (own, *sys.stdlib_module_names):
             found = Place(frame.f_code.co_filename, trace.tb_lineno, frame.f_code.co_name)
         trace = trace.tb_next
     return found
