@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import InvalidRequest
@@ -58,7 +58,7 @@ class ChatFormat:
         if found is None:
             if len(self._known) >= _MOST_CACHED:
                 self._known.clear()
-            found = self._known[key] = self._derived(key) or self._alone(key)
+            found = self._known[key] = self._derived(key) or replace(self._alone(key), rewrites=self._reorders(key))
         return found
 
     def whole(self, messages: Sequence[Message], *, open_turn: bool) -> list[Part]:
@@ -82,9 +82,11 @@ class ChatFormat:
         if self.plain:
             return plain_marks(roles[-1])
         with_turn, before = self._gaps(roles), self._gaps(roles[:-1])
-        if with_turn is None or before is None:
+        if with_turn is None:
             return None
         *earlier, opening, closing = with_turn
+        if before is None:
+            return TurnMarks(tuple(opening), tuple(opening), tuple(closing), rewrites=True)
         stays = not roles[:-1] or (earlier == before[:-1] and _begins(opening, before[-1]))
         if stays:
             opening = _behind(opening, before[-1])
@@ -111,13 +113,21 @@ class ChatFormat:
             return TurnMarks((), (), ("\n\n",))  # the model knows no system: what it says stands before the rest
         return plain_marks(role)
 
+    def _reorders(self, roles: tuple[str, ...]) -> bool:
+        """Whether the template writes all of these turns, but not in their order."""
+        try:
+            parts = self._render(_stand_ins(roles), False)
+        except InvalidRequest:
+            return False
+        found = [number for part in parts if isinstance(part, str) for number in _STAND_IN.findall(part)]
+        return sorted(map(int, found)) == list(range(len(roles)))
+
     def _gaps(self, roles: Sequence[str], answer: bool = False) -> list[list[Part]] | None:
         """What stands before, between and behind the contents of such a conversation."""
         if not roles:
             return [[]]
-        messages = [{"role": role, "content": _stand_in(index)} for index, role in enumerate(roles)]
         try:
-            return _cut(self._render(messages, answer), len(roles))
+            return _cut(self._render(_stand_ins(roles), answer), len(roles))
         except InvalidRequest:
             return None
 
@@ -151,6 +161,10 @@ def _render_plain(messages: Sequence[Message], answer: bool) -> list[Part]:
 
 def _stand_in(index: int) -> str:
     return f"\ue000{index}\ue001"
+
+
+def _stand_ins(roles: Sequence[str]) -> list[Message]:
+    return [{"role": role, "content": _stand_in(index)} for index, role in enumerate(roles)]
 
 
 def _cut(parts: Sequence[Part], count: int) -> list[list[Part]] | None:

@@ -176,10 +176,10 @@ def written(tokenizer: Tokenizer, token_ids: Sequence[int], text: str) -> Writte
             break
         if not decoder.getstate()[0]:  # no character is open
             kept, shown = index + 1, characters
-    rest = text[shown:]
-    if rest == len(rest) * "\ufffd" and decoder.getstate()[0]:
-        rest = ""  # it was cut within a character, which the stream then never began
-    return Written(text[: shown + len(rest)], tuple(token_ids[:kept]), rest)
+    else:
+        if decoder.getstate()[0]:  # it was cut within a character, which the stream then never began
+            text = text.removesuffix("\ufffd")
+    return Written(text, tuple(token_ids[:kept]), text[shown:])
 
 
 def _joined(parts: Sequence[Part]) -> Iterator[Part]:
