@@ -88,6 +88,17 @@ class Emptiness:
             self._known[term] = answer
         return answer
 
+    def possible_part(self, normal: Normal) -> Normal:
+        """The same values, without the shapes that have none."""
+        return Normal(
+            normal.null,
+            normal.booleans,
+            tuple(shape for shape in normal.numbers if self.numbers(shape)),
+            tuple(shape for shape in normal.strings if self.strings(shape)),
+            tuple(shape for shape in normal.arrays if self.arrays(shape)),
+            tuple(shape for shape in normal.objects if self.objects(shape)),
+        )
+
     def normal_is_empty(self, normal: Normal) -> bool:
         """Whether no shape has a value."""
         return not (

@@ -163,10 +163,13 @@ class Normalizer:
         for first, left in enumerate(parts):
             for second in range(first + 1, len(parts)):
                 right = parts[second]
-                if self.emptiness.normal_is_empty(self.algebra.conjunction(alone[first], right)):
+                shared = self.emptiness.possible_part(self.algebra.conjunction(alone[first], right))
+                if shared == NOTHING_AT_ALL:
                     continue
-                found[first] = self._conjunction(found[first], self.algebra.complement(right, path))
-                found[second] = self._conjunction(found[second], self.algebra.complement(left, path))
+                apart = self.algebra.complement(_of_types(right, shared), path)
+                found[first] = self._conjunction(found[first], apart)
+                apart = self.algebra.complement(_of_types(left, shared), path)
+                found[second] = self._conjunction(found[second], apart)
         return self.algebra.disjunction(found)
 
     def _conditional(self, raw: dict[str, Any], pointer: str, resource: int) -> Normal:
@@ -216,6 +219,18 @@ _APPLICATORS = frozenset(
         "unevaluatedItems",
     )
 )
+
+
+def _of_types(normal: Normal, shared: Normal) -> Normal:
+    """What it says of the types of which `shared` has values."""
+    return Normal(
+        normal.null if shared.null else False,
+        normal.booleans if shared.booleans else frozenset(),
+        normal.numbers if shared.numbers else (),
+        normal.strings if shared.strings else (),
+        normal.arrays if shared.arrays else (),
+        normal.objects if shared.objects else (),
+    )
 
 
 def _by_presence(normal: Normal) -> Normal:
