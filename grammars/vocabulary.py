@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 from ..errors import InvalidRequest
+from .token_bytes import spelling_of
 
 
 class Vocabulary:
@@ -44,11 +46,43 @@ class Vocabulary:
     def of(cls, tokenizer: Any, size: int | None = None) -> Vocabulary:
         """The vocabulary of a tokenizer: the engine's own, one of transformers', or one of the tokenizers library.
 
-        `size`: columns of the model's logits where they are more than the tokens. Raises InvalidRequest for anything
-        else, and for a slow (Python-only) tokenizer of transformers.
+        `size`: columns of the model's logits where they are more than the tokens. End tokens are the tokenizer's own
+        (`eos_ids`, `eos_token_id`), or those with the usual names. Raises InvalidRequest for anything else, and for
+        a slow (Python-only) tokenizer of transformers.
         """
         if hasattr(tokenizer, "token_bytes") and hasattr(tokenizer, "special_ids"):
             count = tokenizer.vocabulary_size
             tokens = [None if i in tokenizer.special_ids else tokenizer.token_bytes(i) for i in range(count)]
             return cls(tokens, tokenizer.eos_ids, size)
-        raise InvalidRequest(f"cannot read the vocabulary of a {type(tokenizer).__name__}; give Vocabulary the bytes")
+        backend = getattr(tokenizer, "backend_tokenizer", getattr(tokenizer, "_tokenizer", tokenizer))
+        if not hasattr(backend, "get_added_tokens_decoder"):
+            raise InvalidRequest(
+                f"cannot read the vocabulary of a {type(tokenizer).__name__}: give one of the tokenizers library, a fast "
+                "one of transformers, or Vocabulary(tokens, end_tokens) itself"
+            )
+        end = getattr(tokenizer, "eos_token_id", None)
+        ends = [end] if isinstance(end, int) else list(end or ())
+        return cls(_spelled(backend), ends or _usual_ends(backend), size)
+
+
+def _spelled(backend: Any) -> list[bytes | None]:
+    """The bytes of every token of a tokenizers.Tokenizer; None for control tokens and for ids without a token."""
+    state = backend.decoder.__getstate__() if backend.decoder else b"{}"
+    spelling = spelling_of(json.loads(state))
+    added = backend.get_added_tokens_decoder()
+    known = backend.get_vocab(with_added_tokens=True)
+    tokens: list[bytes | None] = [None] * (max(known.values(), default=-1) + 1)
+    for content, token in known.items():
+        if token not in added:
+            tokens[token] = spelling(content)
+        elif not added[token].special:
+            tokens[token] = added[token].content.encode()
+    return tokens
+
+
+def _usual_ends(backend: Any) -> list[int]:
+    """The end tokens that a vocabulary has by the names they usually have."""
+    found = (
+        backend.token_to_id(name) for name in ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>")
+    )
+    return [token for token in found if token is not None]

@@ -13,13 +13,13 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from ...errors import BrokenModelFile, InvalidRequest, ModelNotFound, UnsupportedModel
+from ...grammars.token_bytes import spelling_of
 from ..weights.checkpoint import Checkpoint
 from ..weights.fields import Fields
 from ..weights.gguf_file import GgufFile
 from ..weights.gguf_vocabulary import building, tokenizer_from_gguf
 from ..weights.safetensors import read_json
 from .token_boundary import append_text
-from .token_bytes import spelling_of
 
 # Tokens that end an answer in the chat formats there are; files often name only one of a model's.
 _END_TOKENS = (
