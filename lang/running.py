@@ -10,6 +10,7 @@ from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
 
 from ..errors import ProgramError
+from .dropping import watch_for_drops
 from .executor import StreamExecutor
 from .failures import Abandoned
 from .run_context import RunContext
@@ -51,6 +52,7 @@ def too_deep(name: str) -> ProgramError:
 
 def begin(context: RunContext, owner: bool = True) -> ProgramState:
     """The state of a new run."""
+    watch_for_drops()
     return ProgramState(StreamExecutor.root(context), owner)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequest, ProgramError
+from .dropping import drop
 from .executor import StreamExecutor
 from .expressions import Expression, Piece, described, expression, place_of, role
 from .failures import where
@@ -200,8 +201,8 @@ class ProgramState:
 
     def __del__(self) -> None:
         executor = getattr(self, "stream_executor", None)
-        if executor is not None and self._owner:
-            executor.abandon("nobody holds its state any more")
+        if isinstance(executor, StreamExecutor) and self._owner:  # not a recorder of a trace
+            drop(executor)
 
 
 class Copy:

@@ -9,6 +9,7 @@ import weakref
 import pytest
 import ramify as sgl
 from ramify.errors import BackendError, BatchFailed, InvalidRequest
+from ramify.lang.dropping import watch_for_drops
 
 from .manual import Manual
 
@@ -39,6 +40,7 @@ def test_an_empty_batch_is_an_empty_list() -> None:
 
 def test_bodies_wait_without_threads_and_all_at_once() -> None:
     backend = sgl.Mock(echo, latency=0.05)
+    watch_for_drops()
     before = threading.active_count()
     seen = []
 
@@ -211,6 +213,7 @@ def test_a_progress_bar_counts_rows(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_ten_thousand_programs() -> None:
+    watch_for_drops()
     before = threading.active_count()
     states = ask.run_batch([{"q": "a"}] * 10_000, backend=sgl.NullBackend())
     assert len(states) == 10_000 and states[-1]["y"] == " ok" and threading.active_count() == before
