@@ -57,8 +57,8 @@ class Vocabulary:
         backend = getattr(tokenizer, "backend_tokenizer", getattr(tokenizer, "_tokenizer", tokenizer))
         if not hasattr(backend, "get_added_tokens_decoder"):
             raise InvalidRequest(
-                f"cannot read the vocabulary of a {type(tokenizer).__name__}: give one of the tokenizers library, a fast "
-                "one of transformers, or Vocabulary(tokens, end_tokens) itself"
+                f"cannot read the vocabulary of a {type(tokenizer).__name__}: give one of the tokenizers library, a "
+                "fast one of transformers, or Vocabulary(tokens, end_tokens) itself"
             )
         end = getattr(tokenizer, "eos_token_id", None)
         ends = [end] if isinstance(end, int) else list(end or ())
