@@ -165,21 +165,32 @@ def written(tokenizer: Tokenizer, token_ids: Sequence[int], text: str) -> Writte
 
     Control tokens count as no text; those at the end are left out, since the text ended before them.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     spell, special = tokenizer.token_bytes, tokenizer.special_ids
     kept = shown = characters = 0
+    pending = b""  # the beginning of a character
     for index, token in enumerate(token_ids):
         if token in special:
             continue
-        characters += len(decoder.decode(spell(token)))
+        piece = spell(token)
+        found, left = _decoded(pending + piece)
+        alone = _decoded(piece)
+        if pending and (found, left) == ("\ufffd" + alone[0], alone[1]) and characters < len(text):
+            kept, shown = index, characters + 1  # the beginning never became a character
+        characters, pending = characters + len(found), left
         if characters > len(text):
             break
-        if not decoder.getstate()[0]:  # no character is open
+        if not pending:
             kept, shown = index + 1, characters
     else:
-        if decoder.getstate()[0]:  # it was cut within a character, which the stream then never began
+        if pending and len(text) > characters:  # it was cut within a character, which the stream then never began
             text = text.removesuffix("\ufffd")
     return Written(text, tuple(token_ids[:kept]), text[shown:])
+
+
+def _decoded(data: bytes) -> tuple[str, bytes]:
+    """The characters that are certain, and the beginning of one that may follow them."""
+    text, used = codecs.utf_8_decode(data, "replace", False)
+    return text, data[used:]
 
 
 def _joined(parts: Sequence[Part]) -> Iterator[Part]:
