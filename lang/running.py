@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
@@ -59,6 +60,9 @@ def begin(context: RunContext, owner: bool = True) -> ProgramState:
 def finish(state: ProgramState, result: Any) -> ProgramState:
     """The body has returned."""
     state.ret_value = result
+    handed_out = state.handed_out() if state.handed_out is not None else None
+    if handed_out is not None:
+        handed_out.ret_value = result
     state.stream_executor.seal("its program has ended")
     return state
 
@@ -153,6 +157,7 @@ async def _drive(function: Callable[[], None]) -> None:
 def run_streaming(body: Body, state: ProgramState, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ProgramState:
     """Return at once; the body goes on in a thread. When nobody holds the returned state any more, it is stopped."""
     inner = ProgramState(state.stream_executor, owner=False)
+    inner.handed_out = weakref.ref(state)
     thread = threading.Thread(
         target=_stream, args=(body, inner, args, kwargs), name=f"ramify program {body.name}", daemon=True
     )

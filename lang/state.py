@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ class ProgramState:
         self.ret_value: Any = None  # what the program's body returned
         self.row = 0  # which row of a batch it ran
         self.raised: Exception | None = None  # what its body raised, in a batch
+        self.handed_out: weakref.ref[ProgramState] | None = None  # the caller's own, where the body runs in a thread
         self._owner = owner
 
     # -- appending ------------------------------------------------------------------------------------------------
