@@ -204,7 +204,7 @@ class NativeMatcher(Matcher):
         self._check_not_ended()
         self._machine.call(self._machine.library.ramify_mask, self._handle)
         address = int(self._window.row)
-        if not self._core.row(address).any():
+        if not address:
             raise GrammarError(
                 "no token of this vocabulary spells what must come next "
                 f"({self.forced()[:20]!r}...); the grammar needs bytes that the model cannot write"

@@ -117,12 +117,12 @@ extern "C" {
 
 // After NEED: the definitions to make, or, when there are none, the text whose value to tell. Returns their number.
 u64 ramify_needed(u32* out, u64 room) {
-    std::memcpy(out, needed_symbols.data(), std::min<size_t>(room, needed_symbols.size()) * 4);
+    std::copy_n(needed_symbols.data(), std::min<size_t>(room, needed_symbols.size()), out);
     return needed_symbols.size();
 }
 const char* ramify_complaint() { return complaint; }
 u64 ramify_needed_text(u8* out, u64 room) {
-    std::memcpy(out, needed_text.data(), std::min<size_t>(room, needed_text.size()));
+    std::copy_n(needed_text.data(), std::min<size_t>(room, needed_text.size()), out);
     return needed_text.size();
 }
 

@@ -74,6 +74,8 @@ class Grammar {
         if (lexicon_->masks.bytes() > (256u << 20)) lexicon_->masks.clear();
         set.row = masked(id);
         set.has_row = true;
+        const u32* words = vocabulary_.rows.get(set.row);
+        set.stuck = std::all_of(words, words + vocabulary_.rows.words(), [](u32 word) { return word == 0; });
         return set.row;
     }
 

@@ -9,7 +9,7 @@ constexpr u32 ENDED = NONE - 7;  // behind an end token
 
 // What Python reads without a call.
 struct Window {
-    u64 row;        // the address of the mask when it is known already, else 0
+    u64 row;        // the address of the mask when it is known already and allows any token, else 0
     u32 accepting, ended;
     u64 steps;      // accepts that can be taken back
 };
@@ -84,7 +84,7 @@ class Matcher {
         held_ = handle;
         holding_ = true;
         vocabulary_.rows.hold(handle);
-        window.row = u64(vocabulary_.rows.get(handle));
+        window.row = grammar_->set(here()).stuck ? 0 : u64(vocabulary_.rows.get(handle));
     }
     void let_go() {
         if (holding_) vocabulary_.rows.release(held_);

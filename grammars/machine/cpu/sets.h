@@ -51,7 +51,7 @@ struct Set {
     u32 partition = NONE;                  // of the bytes, for `next`
     std::vector<u32> next;                 // by class of byte
     RowHandle row;
-    bool has_row = false;
+    bool has_row = false, stuck = false;  // stuck: no token at all is allowed
     u32 allowed = NONE;  // how many tokens its row allows
 };
 

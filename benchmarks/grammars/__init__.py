@@ -1,0 +1,1 @@
+"""Grammars against their peers: what compiles, what is right, how fast masks come, in one run."""
