@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from ...errors import GrammarError, GrammarTooLarge
 from ..expression import EMPTY, NOTHING, Expression, either, literal
@@ -13,11 +14,12 @@ from .members import Members, Named, Variant
 from .normalize import Normalizer
 from .numbers import number_text
 from .shapes import Arrays, Normal, Objects
-from .strings import content, quoted, spelled
+from .strings import PatternRefused, content, name_text, quoted
 from .terms import FALSE, Node, Term
 
 _TRUE, _FALSE, _NULL = literal(b"true"), literal(b"false"), literal(b"null")
 Maker = Callable[[], Definition]
+Made = TypeVar("Made")
 
 
 class Builder:
@@ -44,7 +46,7 @@ class Builder:
 
     def start(self, term: Term) -> None:
         """Make the whole program a text of this term. GrammarError when nothing satisfies it."""
-        if self._emptiness.normal_is_empty(self._normalizer.normal(term)):
+        if self._explained(lambda: self._emptiness.normal_is_empty(self._normalizer.normal(term))):
             raise GrammarError("nothing satisfies this schema", self._pointer(term))
         value = self.term(term)
         if self._layout.edge == EMPTY:
@@ -77,9 +79,17 @@ class Builder:
         return found
 
     def _define(self, symbol: Symbol) -> Definition:
-        made = self._makers[symbol]()
+        made = self._explained(self._makers[symbol])
         del self._makers[symbol]
         return made
+
+    def _explained(self, make: Callable[[], Made]) -> Made:
+        """An error in a pattern is where the schema writes it."""
+        try:
+            return make()
+        except PatternRefused as refused:
+            where = self._normalizer.keywords.origins.get(refused.pattern, "")
+            raise type(refused.error)(str(refused.error), where) from None
 
     def _pointer(self, term: Term) -> str:
         meaning = self._normalizer.terms.meanings[term]
@@ -124,7 +134,7 @@ class Builder:
             return Lexeme(NOTHING)
         members = tuple(
             Member(
-                self.lexeme(quoted(spelled(one.key, "written"))),
+                self.lexeme(name_text(one.key)),
                 self.term(one.term),
                 one.required,
                 frozenset(places[needed] for key, needed in shape.needs if key == one.key),

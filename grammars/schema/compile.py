@@ -15,6 +15,9 @@ from .layout import layout
 from .normalize import Normalizer
 from .terms import shown
 
+# Keywords that are refused in some places: with them, a schema is looked at as a whole at once.
+_OFTEN_REFUSED = frozenset(("uniqueItems", "contains", "multipleOf", "$dynamicRef"))
+
 Whitespace = Literal["fixed", "compact", "flexible", "free"]
 Order = Literal["schema", "any"]
 
@@ -42,6 +45,9 @@ def schema_program(
     formats say nothing. Nothing is fetched. Definitions are made when they are first reached, and what cannot be
     enforced is refused then, with GrammarError, whose `path` is the JSON pointer of the keyword; `Program.complete`
     makes and so checks all of them. A schema that nothing satisfies is refused. The schema must not change afterwards.
+
+    Where `uniqueItems` allows arrays or objects beside scalars, at most one of each comes in one array. What else is
+    allowed less than the schema allows: docs/decisions/008-json-schema.md.
     """
     if order not in ("schema", "any"):
         raise GrammarError(f'order={order!r} is neither "schema" nor "any"')
@@ -54,6 +60,8 @@ def schema_program(
         normalizer = Normalizer(document)
         builder = Builder(normalizer, punctuation, order == "schema", limits.definitions)
         builder.start(normalizer.terms.node(document.raw, "", 0))
+        if document.words & _OFTEN_REFUSED:
+            builder.program.complete(limits.definitions)
     except RecursionError:
         raise GrammarTooLarge("a schema nested too deeply") from None
     return builder.program

@@ -73,7 +73,8 @@ class Elements:
             if not rest:
                 most = length
         if shape.unique and (most is None or most > 1):
-            return self._different(shape, Places(prefix, rest, shape.contains, self._limit(shape, most)))
+            most = self._emptiness.most_different(shape, most)
+            return self._different(shape, Places(prefix, rest, shape.contains, most))
         return Places(prefix, rest, shape.contains, most)
 
     def _different(self, shape: Arrays, places: Places) -> Places:
@@ -121,21 +122,6 @@ class Elements:
                 return TRUE
         return opposite
 
-    def _limit(self, shape: Arrays, most: int | None) -> int | None:
-        """How long an array of different elements can be."""
-        total: int | None = 0
-        for place in range(len(shape.prefix) + 1):
-            if most is not None and place >= most:
-                break
-            normal = self._emptiness.normal(element(shape, place))
-            size = None if normal.arrays or normal.objects else _size(normal)
-            last = place == len(shape.prefix)
-            if total is not None:
-                total = None if size is None and last else total + (size if last and size is not None else 1)
-        if total is None:
-            return most
-        return total if most is None else min(most, total)
-
 
 _PARTS: tuple[dict[str, object], ...] = (
     {"type": ["null", "boolean", "number", "string"]},
@@ -146,17 +132,6 @@ _PARTS: tuple[dict[str, object], ...] = (
 
 def _has_scalars(normal: Normal) -> bool:
     return bool(normal.null or normal.booleans or normal.numbers or normal.strings)
-
-
-def _size(normal: Normal) -> int | None:
-    """How many values there are, where that is plain to see."""
-    total = normal.null + len(normal.booleans)
-    listed = [shape.values for shape in normal.numbers] + [shape.values for shape in normal.strings]
-    for values in listed:
-        if values is None:
-            return None
-        total += len(values)
-    return total
 
 
 def _partitions(items: list[Contains]) -> list[list[list[Contains]]]:

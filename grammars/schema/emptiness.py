@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import Any
 
 from .algebra import Algebra, element
 from .keys import KeySets
@@ -14,9 +13,9 @@ from .strings import Decisions, content
 from .terms import FALSE, TRUE, Node, Term, Terms
 
 _DEEPEST = 60
-_SURE = frozenset(("string", "number", "integer", "boolean", "null"))
+_SCALARS = frozenset(("string", "number", "integer", "boolean", "null"))
 _DOUBTFUL = frozenset(
-    (
+    [
         "$ref",
         "$dynamicRef",
         "$recursiveRef",
@@ -26,33 +25,44 @@ _DOUBTFUL = frozenset(
         "not",
         "if",
         "const",
-        "enum",
-        "pattern",
-        "format",
-        "minimum",
-        "maximum",
         "exclusiveMinimum",
         "exclusiveMaximum",
         "multipleOf",
+        "minLength",
         "maxLength",
-        "maxItems",
         "maxProperties",
-        "minItems",
         "minProperties",
-        "required",
         "contains",
         "dependencies",
         "dependentSchemas",
+        "dependentRequired",
         "unevaluatedProperties",
         "unevaluatedItems",
-    )
+        "patternProperties",
+        "propertyNames",
+        "prefixItems",
+        "uniqueItems",
+    ]
 )
+_OF_STRINGS = frozenset(("pattern", "format", "minLength", "maxLength"))
 
 
 class Emptiness:
-    """Answers once for each term. `busy` holds the terms whose normal form is being made: nothing is known of them."""
+    """Answers once for each term.
 
-    def __init__(self, terms: Terms, normal: Callable[[Term], Normal], algebra: Algebra, busy: Container[Term]) -> None:
+    `normal` gives their normal forms, `target` where references lead; `busy` holds the terms whose normal form is being
+    made: nothing is known of them yet.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        normal: Callable[[Term], Normal],
+        target: Callable[[Term], Term],
+        algebra: Algebra,
+        busy: Container[Term],
+    ) -> None:
+        self._target = target
         self.terms = terms
         self._decisions = Decisions()
         self.members = Members(terms, KeySets(normal), self._decisions)
@@ -65,11 +75,12 @@ class Emptiness:
 
     def possible(self, term: Term) -> bool:
         """Whether something satisfies the term."""
+        term = self._target(term)
         known = self._known.get(term)
         if known is not None:
             return known
         meaning = self.terms.meanings[term]
-        if isinstance(meaning, Node) and surely_possible(meaning.raw):
+        if isinstance(meaning, Node) and plainly_possible(meaning.raw):
             self._known[term] = True
             return True
         if term in self._asked:
@@ -128,6 +139,10 @@ class Emptiness:
         """Whether there is such an array."""
         if shape.most is not None and shape.least > shape.most:
             return False
+        if shape.unique and shape.least > 1:
+            longest = self.most_different(shape, shape.most)
+            if longest is not None and longest < shape.least:
+                return False
         needed = max([shape.least, *(one.start + one.least for one in shape.contains if one.least)])
         for place in range(min(needed, len(shape.prefix) + 1)):
             if not self.possible(element(shape, place)):
@@ -140,6 +155,21 @@ class Emptiness:
             if one.most is not None and one.most < shape.least:
                 return self._can_avoid(shape, one.term, one.start, one.most)
         return True
+
+    def most_different(self, shape: Arrays, most: int | None) -> int | None:
+        """How long an array of different elements can be."""
+        total: int | None = 0
+        for place in range(len(shape.prefix) + 1):
+            if most is not None and place >= most:
+                break
+            normal = self.normal(element(shape, place))
+            size = None if normal.arrays or normal.objects else _size(normal)
+            last = place == len(shape.prefix)
+            if total is not None:
+                total = None if size is None and last else total + (size if last and size is not None else 1)
+        if total is None:
+            return most
+        return total if most is None else min(most, total)
 
     def _can_contain(self, shape: Arrays, term: Term, start: int) -> bool:
         for place in range(start, max(start, len(shape.prefix)) + 1):
@@ -195,9 +225,35 @@ class Emptiness:
         return self.possible(term) and self.members.is_possible(within, variant.names)
 
 
-def surely_possible(raw: dict[str, Any]) -> bool:
-    """Whether a look at the keywords is enough to know that something satisfies them."""
-    if not raw.keys().isdisjoint(_DOUBTFUL):
+def _size(normal: Normal) -> int | None:
+    """How many values there are, where that is plain to see."""
+    total = normal.null + len(normal.booleans)
+    listed = [shape.values for shape in normal.numbers] + [shape.values for shape in normal.strings]
+    for values in listed:
+        if values is None:
+            return None
+        total += len(values)
+    return total
+
+
+def plainly_possible(raw: object, depth: int = 4) -> bool:
+    """Whether a look at the keywords is enough to know that something satisfies them (patterns and formats alone are
+    taken to have texts: a machine looks again)."""
+    if type(raw) is not dict:
+        return raw is True
+    if not raw.keys().isdisjoint(_DOUBTFUL) or depth == 0:
         return False
     given = raw.get("type")
-    return given is None or given in ("array", "object") or (isinstance(given, str) and given in _SURE)
+    if "enum" in raw:
+        return given == "string" and _OF_STRINGS.isdisjoint(raw) and str in map(type, raw["enum"] or ())
+    if given is not None and type(given) is not str:
+        return False
+    if given in _SCALARS:
+        return "minimum" not in raw or "maximum" not in raw
+    if given == "array":
+        return "maxItems" not in raw and ("minItems" not in raw or plainly_possible(raw.get("items", True), depth - 1))
+    properties, required = raw.get("properties", {}), raw.get("required", ())
+    if type(properties) is not dict or type(required) not in (list, tuple):
+        return False
+    rest = raw.get("additionalProperties", True)
+    return all(plainly_possible(properties.get(key, rest), depth - 1) for key in required)

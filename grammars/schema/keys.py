@@ -19,9 +19,12 @@ class KeySets:
 
     def has(self, keys: Keys, name: str) -> bool:
         """Whether the set has this name."""
+        if name in keys.names:
+            return not keys.inverted
+        if not keys.patterns and not keys.parts and not keys.terms:
+            return keys.inverted
         found = (
-            name in keys.names
-            or any(self.has(part, name) for part in keys.parts)
+            any(self.has(part, name) for part in keys.parts)
             or any(contains_text(matching(pattern, "utf8"), name) for pattern in keys.patterns)
             or any(contains_text(self._of_term(term, "utf8"), name) for term in keys.terms)
         )

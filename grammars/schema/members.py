@@ -31,6 +31,9 @@ class Class(NamedTuple):
     within: tuple[tuple[Keys, bool], ...]
 
 
+_EVERY_KEY = Class(TRUE, ())
+
+
 class Variant(NamedTuple):
     """A shape whose obligations are settled: what named members must meet is in `shape`; for each of `pinned`, some
     other member whose key is in that class (by its `within`) satisfies that term."""
@@ -67,6 +70,8 @@ class Members:
 
     def classes(self, shape: Objects, names: frozenset[str]) -> list[Class]:
         """The classes of all other keys, leaving out those that are empty or that may not occur."""
+        if not shape.classes and not shape.exists:
+            return [_EVERY_KEY]
         cells: list[tuple[tuple[tuple[Keys, bool], ...], Term]] = [((), TRUE)]
         ordered = sorted(shape.classes, key=lambda one: one[0].inverted)
         for keys, term in ordered:

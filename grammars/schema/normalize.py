@@ -29,7 +29,7 @@ class Normalizer:
         self.keywords = Keywords(document, self.terms, self.annotated)
         self._known: dict[Term, Normal] = {TRUE: EVERYTHING, FALSE: NOTHING_AT_ALL}
         self._busy: dict[Term, None] = {}
-        self.emptiness = Emptiness(self.terms, self.normal, self.algebra, self._busy)
+        self.emptiness = Emptiness(self.terms, self.normal, self.target, self.algebra, self._busy)
 
     def normal(self, term: Term) -> Normal:
         """The normal form. GrammarError for what cannot be enforced, GrammarTooLarge for what is too much of it."""

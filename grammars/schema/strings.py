@@ -40,10 +40,29 @@ def spelled(text: str, encoding: Encoding) -> Expression:
     return concat(characters(one(ord(character)), encoding) for character in text)
 
 
+def name_text(name: str) -> Expression:
+    """A property's name as a JSON string."""
+    if name.isascii() and name.isprintable() and '"' not in name and "\\" not in name:
+        return literal(f'"{name}"'.encode())
+    return quoted(spelled(name, "written"))
+
+
+class PatternRefused(Exception):  # never seen by a user: see `Builder`
+    """A pattern that cannot be followed; where it is written is known to who knows the schema."""
+
+    def __init__(self, pattern: str, error: GrammarError) -> None:
+        super().__init__(pattern)
+        self.pattern = pattern
+        self.error = error
+
+
 @lru_cache(2048)
 def matching(pattern: str, encoding: Encoding) -> Expression:
-    """The texts in which `pattern` is found, in the dialect of JSON Schema. GrammarError for what is not regular."""
-    return lower(searched(_parsed(pattern)), encoding)
+    """The texts in which `pattern` is found, in the dialect of JSON Schema. PatternRefused for what is not regular."""
+    try:
+        return lower(searched(_parsed(pattern)), encoding)
+    except GrammarError as error:
+        raise PatternRefused(pattern, error) from None
 
 
 @lru_cache(2048)
