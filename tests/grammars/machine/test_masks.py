@@ -21,7 +21,7 @@ from ramify.grammars.expression import (
 )
 from ramify.grammars.machine.lexemes import shared_lexemes
 from ramify.grammars.machine.machine import Machine
-from ramify.grammars.machine.masks import LexemeMasks, masks_for
+from ramify.grammars.machine.masks import LexemeMasks, LexemeTokens, masks_for
 from ramify.grammars.machine.matcher import Matcher
 from ramify.grammars.machine.trie import TokenTrie
 from ramify.grammars.program import Array, Counted, Definition, Lexeme, Member, Object, Others, Place, Program, Rules
@@ -112,7 +112,11 @@ def test_both_ways_over_the_trie_are_one() -> None:
     masks = LexemeMasks(vocabulary, lexemes)
     for expression in (STRING, NUMBER, repeat(bytes_in(b"ab1")), concat([repeat(CHARACTER, 0, 3), literal(b'"')])):
         state = lexemes.add(expression)
-        one, other = masks._by_nodes(state), masks._by_levels(state)
+        ids, crossing, _ = masks._by_nodes([(0, state)], len(masks.trie))
+        one, other = (
+            LexemeTokens(masks._stored(np.array(sorted(ids), np.int32)), crossing),
+            masks._by_levels(state, len(masks.trie))[0],
+        )
         np.testing.assert_array_equal(one.inside, other.inside)
         inside = set(one.inside.tolist()) if one.inside.dtype == np.int32 else None
         for byte, nodes in one.crossing.items():
@@ -171,6 +175,27 @@ def test_logits_may_have_more_columns_than_there_are_tokens() -> None:
     matcher = matcher_of(Program([Lexeme(repeat(literal(b"a")))], 0), vocabulary)
     assert len(matcher.mask()) == vocabulary.words == 3 and allowed(matcher) == [0, 1]
     assert not matcher.accept(69) and not matcher.accept(70) and not matcher.accept(-1)
+
+
+def test_masks_of_counts_are_shared_until_the_end_is_near() -> None:
+    chance = random.Random(2)
+    words = {bytes(chance.choices(b'ab"', k=chance.randint(1, 30))) for _ in range(400)}
+    vocabulary = Vocabulary([*sorted(words)], [])
+    masks = LexemeMasks(vocabulary, shared_lexemes())
+    plain = LexemeMasks(vocabulary, shared_lexemes())
+    plain._reach.of = lambda state: state  # type: ignore[method-assign]
+    for least, most in ((0, 90), (0, 20), (40, 60), (10, 17), (70, None)):
+        inner = either([literal(b"ab"), bytes_in(b"ab")])
+        for expression in (repeat(inner, least, most), concat([repeat(inner, least, most), literal(b'"')])):
+            state = masks.lexemes.add(expression)
+            for _ in range(70):
+                one, other = masks.of(state), plain.of(state)
+                np.testing.assert_array_equal(one.inside, other.inside)
+                assert {byte: set(nodes) for byte, nodes in one.crossing.items()} == {
+                    byte: set(nodes) for byte, nodes in other.crossing.items()
+                }
+                state = masks.lexemes.step(state, ord("a")) or state
+    assert len(masks._near) < len(plain._found) / 3
 
 
 @pytest.fixture(scope="module")
