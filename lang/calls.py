@@ -15,12 +15,13 @@ class Arrival:
     of calls that end at once does not grow the Python stack. `list.pop` is the atomic step.
     """
 
-    __slots__ = ("__weakref__", "_claims", "_sides", "cancel", "streamed")
+    __slots__ = ("__weakref__", "_claims", "_sides", "cancel", "overdue", "streamed")
 
     def __init__(self) -> None:
         self._claims = [None]
         self._sides = [None]
         self.cancel: Cancel | None = None
+        self.overdue = False  # its deadline has ended it
         self.streamed = 0  # characters that its deltas gave
 
     def claim(self) -> bool:

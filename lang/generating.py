@@ -239,6 +239,7 @@ class Deadline:
             return
         entry.ended = monotonic()
         stream.fail(entry, BackendError(f"no answer within timeout={self._seconds:g} seconds"))
+        call.overdue = True  # before the look at `cancel`, which may not be there yet
         if call.cancel is not None:
             call.cancel()
         stream.end(call)

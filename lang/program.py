@@ -46,6 +46,9 @@ class ProgramCall(Piece):
         """Run it on the state."""
         self.program(state, *self.arguments, **self.keywords)
 
+    def __getitem__(self, name: str) -> Any:
+        return self.__getattr__(name)
+
     def __getattr__(self, name: str) -> Any:
         raise ProgramError(
             f"{self.program.name}(...) inside another program is a piece to append, and has no {name!r}: write "

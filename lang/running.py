@@ -158,6 +158,7 @@ def run_streaming(body: Body, state: ProgramState, args: Sequence[Any], kwargs: 
     """Return at once; the body goes on in a thread. When nobody holds the returned state any more, it is stopped."""
     inner = ProgramState(state.stream_executor, owner=False)
     inner.handed_out = weakref.ref(state)
+    state.follows = True
     thread = threading.Thread(
         target=_stream, args=(body, inner, args, kwargs), name=f"ramify program {body.name}", daemon=True
     )

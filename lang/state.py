@@ -38,6 +38,7 @@ class ProgramState:
         self.row = 0  # which row of a batch it ran
         self.raised: Exception | None = None  # what its body raised, in a batch
         self.handed_out: weakref.ref[ProgramState] | None = None  # the caller's own, where the body runs in a thread
+        self.follows = False  # whether its text ends with the program, not with what was appended so far
         self._owner = owner
 
     # -- appending ------------------------------------------------------------------------------------------------
@@ -157,11 +158,11 @@ class ProgramState:
 
     def text_iter(self, var_name: str | None = None) -> Iterator[str]:
         """The text, or that of one variable, piece by piece as it comes; after the last piece, raises what failed."""
-        return pieces(TextCursor(self.stream_executor, var_name), self)
+        return pieces(TextCursor(self.stream_executor, var_name, self.follows), self)
 
     def text_async_iter(self, var_name: str | None = None, return_meta_data: bool = False) -> AsyncIterator[Any]:
         """The same for `async for`; with return_meta_data, pairs of a piece and the meta_info so far."""
-        return pieces_async(TextCursor(self.stream_executor, var_name), self, return_meta_data)
+        return pieces_async(TextCursor(self.stream_executor, var_name, self.follows), self, return_meta_data)
 
     # -- branching ------------------------------------------------------------------------------------------------
 

@@ -100,10 +100,10 @@ class Stream(ABC):
                 return
         wake()
 
-    def on_text(self, seen: int, wake: Wake) -> None:
-        """Wake when there is more text than the first `seen` chunks, or when no more can come."""
+    def on_text(self, seen: int, to_end: bool, wake: Wake) -> None:
+        """Wake when there is more text than the first `seen` chunks, or when no more comes (see `is_over`)."""
         with self.lock:
-            if len(self.chunks) <= seen and not self.finished:
+            if len(self.chunks) <= seen and not self.is_over(to_end):
                 self.text_wakes.append(wake)
                 return
         wake()
@@ -118,12 +118,11 @@ class Stream(ABC):
         """Whether anybody may still read it, or a fork that starts further on."""
         return self.readers > 0
 
-    @property
-    def finished(self) -> bool:
-        """Whether no more text can come: nothing is left to run, and nothing more will be appended."""
+    def is_over(self, to_end: bool) -> bool:
+        """Whether nothing is left to run; `to_end`: and nothing more will be appended either."""
         if self.working:
             return False
-        return self.sealed is not None or not self.context.streaming or self.error is not None
+        return self.sealed is not None or not to_end or self.error is not None
 
     def tell_text(self) -> None:
         """Wake those who wait for text."""
@@ -237,6 +236,8 @@ class Stream(ABC):
                 call.second()
         if call.ended:
             in_flight.discard(call)
+            if call.overdue and call.cancel is not None:
+                call.cancel()
         elif call.cancel is not None and (self.context.stopped is not None or not self.needed):
             call.cancel()
         return call.second()

@@ -13,8 +13,9 @@ from .waiting import Subscribe, wait, wait_async
 class TextCursor:
     """A position in a stream's text, or in one variable's."""
 
-    def __init__(self, executor: StreamExecutor, name: str | None) -> None:
+    def __init__(self, executor: StreamExecutor, name: str | None, to_end: bool) -> None:
         self.executor = executor
+        self.to_end = to_end  # of the program, not only of what it has appended so far
         self.name = name
         self.seen = 0
         self.prefix_given = name is not None
@@ -54,14 +55,14 @@ class TextCursor:
         executor = self.executor
         seen = len(executor.chunks)
         variable = self.variable if self.name is not None else None
-        over = executor.finished or (variable is not None and variable.ready)
+        over = executor.is_over(self.to_end) or (variable is not None and variable.ready)
         text = self.take()
         if over:
             return text, None
         return text, self._more(seen)
 
     def _more(self, seen: int) -> Subscribe:
-        return lambda wake: self.executor.on_text(seen, wake)
+        return lambda wake: self.executor.on_text(seen, self.to_end, wake)
 
     def check(self) -> None:
         """After the end: raise what ended it early."""

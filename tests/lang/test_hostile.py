@@ -184,6 +184,10 @@ def test_a_program_called_inside_another_is_a_piece_and_says_so() -> None:
     def body(s):  # type: ignore[no-untyped-def]
         inner().text()
 
+    def other(s):  # type: ignore[no-untyped-def]
+        inner()["x"]
+
+    raises(other, ProgramError, "is a piece to append, and has no 'x'")
     raises(body, ProgramError, r"write `s \+= inner\(\.\.\.\)`, or inner.run\(\.\.\.\)")
 
 
@@ -299,6 +303,21 @@ def test_an_empty_prompt_and_empty_texts() -> None:
     assert state["x"] == "ok" and state.messages() == [{"role": "user", "content": ""}]
 
 
+def test_ten_thousand_gens_that_are_queued_at_once() -> None:
+    def body(s):  # type: ignore[no-untyped-def]
+        first = sgl.gen()
+        for _ in range(10_000):
+            first = first + sgl.gen()
+        s += first
+
+    assert run(body, backend=sgl.NullBackend()).text() == " ok" * 10_001
+    backend = Manual()
+    state = run(body, backend=backend)
+    for index in range(10_001):
+        backend.call(index).finish(".")
+    assert state.text() == "." * 10_001
+
+
 def test_long_chains_of_additions() -> None:
     def body(s):  # type: ignore[no-untyped-def]
         expression = sgl.gen("x")
@@ -323,6 +342,23 @@ def test_roles_do_not_nest() -> None:
     message = r".*:\d+: 'assistant' starts to speak while 'user' speaks \(since .*:\d+\); roles do not nest"
     raises(nested, ProgramError, "program 'nested'" + message)
     raises(inside, ProgramError, "program 'inside'" + message)
+
+
+def test_forks_know_the_role_that_speaks() -> None:
+    def body(s):  # type: ignore[no-untyped-def]
+        s += sgl.assistant_begin() + "a"
+        forks = s.fork(2)
+        forks += "b" + sgl.assistant_end()
+        forks[0] += sgl.user("c")
+        with pytest.raises(ProgramError, match="'user' starts to speak while 'assistant' speaks"):
+            s += sgl.user("c")
+        other = s.fork(1)[0]
+        with pytest.raises(ProgramError, match="'user' starts to speak while 'assistant' speaks"):
+            other += sgl.user("c")
+        return forks[0].messages()
+
+    said = [{"role": "assistant", "content": "ab"}, {"role": "user", "content": "c"}]
+    assert run(body).ret_value == said
 
 
 def test_roles_end_as_what_they_began() -> None:

@@ -65,15 +65,20 @@ def test_async_for_gives_the_same_and_meta_data() -> None:
     assert pairs[-1][1]["finish_reason"] == {"type": "stop", "matched": None}
 
 
-def test_a_fork_streams_from_its_parents_text_on() -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_body_may_read_its_own_text_and_that_of_forks_as_it_comes(stream: bool) -> None:
     @sgl.function
     def body(s):  # type: ignore[no-untyped-def]
         s += "p"
         forks = s.fork(2)
         forks += sgl.gen("x")
-        return [list(fork.text_iter()) for fork in forks]
+        found = ["".join(fork.text_iter()) for fork in forks]
+        s += "q" + sgl.gen("y")
+        return [*found, "".join(s.text_iter()), "".join(s.text_iter("y"))]
 
-    assert body.run(backend=sgl.Mock(["1", "2"])).ret_value == [["p1"], ["p2"]]
+    state = body.run(backend=sgl.Mock(["1", "2", "3"], latency=0.01), stream=stream)
+    assert "".join(state.text_iter()) == "pq3"
+    assert state.ret_value == ["p1", "p2", "pq3", "3"]
 
 
 def test_an_error_comes_after_the_pieces_that_were_made() -> None:
