@@ -124,7 +124,10 @@ class Anthropic(ApiBackend):
         return True
 
     async def choice(self, said: Transcript, options: tuple[str, ...]) -> Outcome:
-        return await chosen_by_answer(self._ask, said, options)
+        async def ask(messages: list[dict[str, Any]], call: GenerateCall) -> Outcome:
+            return await self._ask(messages, replace(call, sampling=replace(call.sampling, temperature=None)))
+
+        return await chosen_by_answer(ask, said, options)
 
     def check_media(self, media: Media) -> None:
         if media.kind != "image":
@@ -140,12 +143,15 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
         if value is not None and value not in neutral:
             raise BackendError(f"Anthropic's API has no {name}; leave it out, or run the program on another backend")
     body: dict[str, Any] = {"max_tokens": max(1, sampling.max_new_tokens or 1024)}
-    if sampling.temperature is not None:
-        body["temperature"] = min(1.0, sampling.temperature)
+    beside: dict[str, Any] = {}  # newer packages know these no more, newer models refuse them, older ones take them
+    if sampling.temperature is not None and sampling.temperature != 1:
+        beside["temperature"] = min(1.0, sampling.temperature)
     if sampling.top_p is not None and sampling.top_p < 1:
-        body["top_p"] = sampling.top_p
+        beside["top_p"] = sampling.top_p
     if sampling.top_k is not None and sampling.top_k > 0:
-        body["top_k"] = sampling.top_k
+        beside["top_k"] = sampling.top_k
+    if beside:
+        body["extra_body"] = beside
     stops = (sampling.stop,) if isinstance(sampling.stop, str) else sampling.stop or ()
     if any(stop.strip() for stop in stops):
         body["stop_sequences"] = [stop for stop in stops if stop.strip()]
