@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 
 from .algebra import Algebra, element
+from .decisions import Decisions
 from .keys import KeySets
 from .members import Members, Variant
 from .numbers import number_text
 from .shapes import Arrays, Keys, Normal, Numbers, Objects, Strings
-from .strings import Decisions, content
+from .strings import content
 from .terms import FALSE, TRUE, Node, Term, Terms
 
 _DEEPEST = 60

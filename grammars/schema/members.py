@@ -8,9 +8,10 @@ from typing import NamedTuple
 from ...errors import GrammarTooLarge
 from ..expression import Expression, both, complement
 from ..patterns import Encoding
+from .decisions import Decisions
 from .keys import KeySets
 from .shapes import ALL_KEYS, Keys, Objects
-from .strings import Decisions, words
+from .strings import words
 from .terms import FALSE, TRUE, Term, Terms
 
 _MOST_CLASSES = 64

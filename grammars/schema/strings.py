@@ -12,7 +12,6 @@ from functools import lru_cache
 from ...errors import GrammarError, GrammarTooLarge
 from ..expression import ANYTHING, EMPTY, Expression, both, complement, concat, either, literal, repeat
 from ..machine.lexemes import shared_lexemes
-from ..machine.nodes import NOTHING as NO_STATE
 from ..patterns import Encoding, lower, parse, searched, universe
 from ..patterns.characters import ANY_CHARACTER, one
 from ..patterns.encoding import characters
@@ -20,7 +19,6 @@ from .formats import format_expression
 from .shapes import Atom, Strings
 
 _DEEPEST = 100  # levels of a tree of words
-MOST_NODES = 40_000  # of automata that are made to decide whether sets of strings are empty
 QUOTE = literal(b'"')
 
 
@@ -123,26 +121,6 @@ def _tree(texts: list[str], start: int, encoding: Encoding, depth: int) -> Expre
             place += 1
         ways.append(_tree(texts[begin:place], shared, encoding, depth + 1))
     return concat([head, either(ways)])
-
-
-class Decisions:
-    """Decides whether languages are empty, within one budget for all of them."""
-
-    def __init__(self) -> None:
-        self._spent = 0
-
-    def possible(self, expression: Expression) -> bool:
-        """Whether it has any string. GrammarTooLarge when that takes too long to find out."""
-        lexemes = shared_lexemes()
-        with lexemes.lock:
-            before = len(lexemes)
-            found = lexemes.add(expression) != NO_STATE
-            self._spent += len(lexemes) - before
-        if self._spent > MOST_NODES:
-            raise GrammarTooLarge(
-                "patterns, formats and lengths that overlap in too many ways to tell which of them can be true at once"
-            )
-        return found
 
 
 def accepts(expression: Expression, data: bytes) -> bool:

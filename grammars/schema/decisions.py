@@ -1,0 +1,60 @@
+"""Decides whether sets of strings have any string in common, by running their automata side by side."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ...errors import GrammarTooLarge
+from ..expression import Both, Expression, Not
+from ..machine.lexemes import Lexemes, shared_lexemes
+from ..machine.nodes import ANYTHING, NOTHING
+
+MOST_STEPS = 60_000  # for all the decisions of one schema together
+
+
+class Decisions:
+    """Answers within one budget, so that a schema with many overlapping patterns is refused rather than waited for."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+
+    def possible(self, expression: Expression) -> bool:
+        """Whether it has any string. GrammarTooLarge when that takes too long to find out."""
+        lexemes = shared_lexemes()
+        with lexemes.lock:
+            if not isinstance(expression, Both):
+                return lexemes.add(expression) != NOTHING
+            parts = [(one.inner, True) if isinstance(one, Not) else (one, False) for one in expression.parts]
+            parts.sort(key=lambda part: part[1])  # what must match comes first: it leads out soonest
+            states = tuple(lexemes.add(inner) for inner, _ in parts)
+            return self._meet(lexemes, states, tuple(outside for _, outside in parts))
+
+    def _meet(self, lexemes: Lexemes, start: tuple[int, ...], outside: tuple[bool, ...]) -> bool:
+        """Whether some string is in the language of every state, or outside it where `outside` says so."""
+        nullable, classes, step = lexemes.nullable, lexemes.classes, lexemes.step
+        queue, seen = deque((start,)), {start}
+        while queue:
+            states = queue.popleft()
+            if all(bool(nullable[state]) is not out for state, out in zip(states, outside, strict=True)):
+                return True
+            partition = 0
+            for state in states:
+                partition = classes.refine(partition, lexemes.partition(state))
+            for sample in classes.samples[partition]:
+                following: list[int] = []
+                for state, out in zip(states, outside, strict=True):
+                    target = step(state, sample)
+                    if target == (ANYTHING if out else NOTHING):
+                        break
+                    following.append(target)
+                else:
+                    reached = tuple(following)
+                    if reached not in seen:
+                        seen.add(reached)
+                        queue.append(reached)
+                self._steps += 1
+            if self._steps > MOST_STEPS:
+                raise GrammarTooLarge(
+                    "patterns, formats and lengths overlap in too many ways to tell which can be true at once"
+                )
+        return False
