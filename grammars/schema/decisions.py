@@ -9,7 +9,7 @@ from ..expression import Both, Expression, Not
 from ..machine.lexemes import Lexemes, shared_lexemes
 from ..machine.nodes import ANYTHING, NOTHING
 
-MOST_STEPS = 60_000  # for all the decisions of one schema together
+MOST_STEPS = 250_000  # for all the decisions of one schema together
 
 
 class Decisions:
