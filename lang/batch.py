@@ -7,6 +7,8 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from contextvars import copy_context
 from typing import Any
@@ -20,6 +22,7 @@ from .running import Body, begin, run_async, run_here
 from .state import ProgramState
 from .waiting import Subscribe, Waiter, Wake, wait
 
+MOST_THREADS = 96  # where bodies have threads and nobody says how many: as many as SGLang has
 _FIRST = asyncio.FIRST_COMPLETED
 Row = tuple[Sequence[Any], Mapping[str, Any]]
 NewContext = Callable[[], RunContext]
@@ -47,14 +50,20 @@ class Window:
 
 
 def run_rows(
-    body: Body, new_context: NewContext, rows: Sequence[Row], limit: int, progress_bar: bool, in_order: bool
+    body: Body,
+    new_context: NewContext,
+    rows: Sequence[Row],
+    limit: int,
+    progress_bar: bool,
+    in_order: bool,
+    in_threads: bool,
 ) -> Iterator[ProgramState]:
     """States of all rows, in order or as they finish; at most `limit` are under way. `row` and `raised` are set.
 
     In order, a slow row makes others wait to be handed out: at most `limit` of them, then no more are begun.
     """
     window = Window(limit)
-    start = _run_in_loop if body.is_async else _run_in_greenlets
+    start = _run_in_loop if body.is_async else _run_in_threads if in_threads else _run_in_greenlets
     bar = tqdm(total=len(rows), desc=body.name, unit="row") if progress_bar else None  # it comes with a thread
     with bar or nullcontext():
         finished = start(body, new_context, rows, window, bar.update if bar is not None else _no_tick)
@@ -214,6 +223,30 @@ def _end(row: _RowWaiter) -> None:
     row.over = True
     row.parent = getcurrent()
     row.throw(GreenletExit)
+
+
+def _run_in_threads(
+    body: Body, new_context: NewContext, rows: Sequence[Row], window: Window, tick: Callable[[], object]
+) -> Iterator[ProgramState]:
+    """Each body in a thread of a pool, for bodies that wait for other things than values."""
+    under_way: dict[Future[ProgramState], RunContext] = {}
+    started = 0
+    pool = ThreadPoolExecutor(min(window.limit, len(rows)), thread_name_prefix=f"ramify batch {body.name}")
+    try:
+        while under_way or started < len(rows):
+            if started < len(rows) and window.is_open(len(under_way), started):
+                context = new_context()
+                under_way[pool.submit(_run_row, body, context, rows[started], started)] = context
+                started += 1
+                continue
+            for future in futures.wait(under_way, return_when=futures.FIRST_COMPLETED).done:
+                del under_way[future]
+                tick()
+                yield future.result()
+    finally:
+        for context in under_way.values():
+            context.stop("its batch was stopped")
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _run_in_loop(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 from ..errors import InvalidRequest
 from .sampling import Sampling
@@ -14,35 +14,45 @@ _LARGEST = 2**31 - 1
 _MOST_STOPS = 100_000
 
 
-def _number(low: float, high: float, low_open: bool = False) -> Callable[[str, Any], None]:
+Check = Callable[[str, Any], Any]  # returns the value as Python's own type
+
+
+def _number(low: float, high: float, low_open: bool = False) -> Check:
     bounds = f"{'above' if low_open else 'from'} {low:g}" + ("" if high == math.inf else f" to {high:g}")
 
-    def check(name: str, value: Any) -> None:
+    def check(name: str, value: Any) -> Any:
+        if isinstance(value, SupportsFloat) and not isinstance(value, int | float | str):
+            value = float(value)  # numpy's
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InvalidRequest(f"{name}={value!r:.60} is not allowed: it must be a finite number, {bounds}")
         if not low <= value <= high or (low_open and value == low):
             raise InvalidRequest(f"{name}={value!r:.60} is not allowed: it must be {bounds}")
+        return value
 
     return check
 
 
-def _whole(low: int, high: int = _LARGEST, also: int | None = None) -> Callable[[str, Any], None]:
+def _whole(low: int, high: int = _LARGEST, also: int | None = None) -> Check:
     bounds = f"a whole number from {low:,} to {high:,}" + ("" if also is None else f", or {also}")
 
-    def check(name: str, value: Any) -> None:
+    def check(name: str, value: Any) -> Any:
+        if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+            value = value.__index__()  # numpy's too
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not whole or not (low <= value <= high or value == also):
             raise InvalidRequest(f"{name}={value!r:.60} is not allowed: it must be {bounds}")
+        return value
 
     return check
 
 
-def _flag(name: str, value: Any) -> None:
+def _flag(name: str, value: Any) -> Any:
     if not isinstance(value, bool):
         raise InvalidRequest(f"{name}={value!r:.60} is not allowed: it must be True or False")
+    return value
 
 
-def _texts(name: str, value: Any) -> None:
+def _texts(name: str, value: Any) -> Any:
     given = (value,) if isinstance(value, str) else value
     if len(given) > _MOST_STOPS:
         raise InvalidRequest(f"{name}: {len(given):,} texts; {_MOST_STOPS:,} are the most")
@@ -56,23 +66,24 @@ def _texts(name: str, value: Any) -> None:
             text.encode()
         except UnicodeEncodeError:
             raise InvalidRequest(f"{at}={text!r:.60} holds half of a surrogate pair") from None
+    return value
 
 
-def _token_ids(name: str, value: Any) -> None:
-    for index, token in enumerate(value):
-        _whole(0)(f"{name}[{index}]", token)
+def _token_ids(name: str, value: Any) -> Any:
+    return tuple(_whole(0)(f"{name}[{index}]", token) for index, token in enumerate(value))
 
 
-def _bias(name: str, value: Any) -> None:
+def _bias(name: str, value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise InvalidRequest(f"{name}={value!r:.60} is not allowed: it must be a dict from token ids to numbers")
     for token, bias in value.items():
         _whole(0)(f"a key of {name}", token)
         if isinstance(bias, bool) or not isinstance(bias, int | float) or math.isnan(bias) or bias == math.inf:
             raise InvalidRequest(f"{name}[{token}]={bias!r:.60} is not allowed: it must be a number, or -inf")
+    return value
 
 
-CHECKS: dict[str, Callable[[str, Any], None]] = {
+CHECKS: dict[str, Check] = {
     "max_new_tokens": _whole(0),
     "min_new_tokens": _whole(0),
     "n": _whole(1, 10_000),
@@ -127,7 +138,7 @@ def _checked(caller: str, short: bool, given: Mapping[str, Any]) -> Sampling:
                 raise InvalidRequest(f"{caller}: {spelled}={value!r:.60} is not allowed: it must be a list")
             value = tuple(value)
         if not symbolic(value):
-            CHECKS[name](f"{caller}: {spelled}", value)
+            value = CHECKS[name](f"{caller}: {spelled}", value)
         said[name] = value
     return Sampling(**said)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import ProgramError
-from .failures import Abandoned, UnsetVariable, where
+from .failures import Abandoned, UnsetVariable, again, where
 from .generating import step_gen
 from .history import Entry, StreamHistory
 from .nodes import (
@@ -135,7 +135,7 @@ class StreamExecutor(Stream):
             for name, variable in list(child.variables.items()):
                 if name not in before:
                     if variable.error is not None:
-                        raise variable.error.with_traceback(None)
+                        raise again(variable.error)
                     gathered.setdefault(name, []).append(variable)
         for name, variables in gathered.items():
             self.set_variable(name, [variable.value for variable in variables], place)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from ..errors import BackendError, GrammarError, ProgramError, RamifyError
 from .nodes import Gen, Node, Place, ScopeStart, Select
 
@@ -15,6 +17,16 @@ class UnsetVariable(ProgramError, KeyError):
 
 class Abandoned(ProgramError):
     """The stream was dropped, cancelled or closed before this was made."""
+
+
+def again(error: Exception) -> Exception:
+    """The error to raise for one that is kept: a copy, so that the one that is kept never holds a caller's frames."""
+    try:
+        made = copy(error)
+    except Exception:  # an error of the user's that cannot be copied
+        return error.with_traceback(None)
+    made.__cause__ = error.__cause__
+    return made
 
 
 def where(program: str, place: Place | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest, ProgramError
-from .batch import checked, raising, run_rows, threads
+from .batch import MOST_THREADS, checked, raising, run_rows, threads
 from .checking import sampling_of
 from .defaults import at_hand, resolve
 from .expressions import Piece
@@ -181,15 +181,17 @@ class SglFunction:
         progress_bar: bool = False,
         generator_style: bool = False,
         in_order: bool = True,
+        in_threads: bool = False,
         errors: str = "raise",
         **ours: Any,
     ) -> Any:
         """Run it on every row: dicts of arguments, or tuples by position. Returns states, in order.
 
         num_threads: how many programs are under way at once (none of them is a thread). generator_style: an iterator
-        instead of a list; with in_order=False, states come as they finish. A row whose body raises does not stop the
-        others: errors="raise" raises BatchFailed after the last one (its `generations` are the states),
-        errors="return" leaves it in the state's `error()`.
+        instead of a list; with in_order=False, states come as they finish. in_threads: bodies that wait for other
+        things than values (the network, files) get a thread each, of num_threads ("auto": 96). A row whose body raises
+        does not stop the others: errors="raise" raises BatchFailed after the last one (its `generations` are the
+        states), errors="return" leaves it in the state's `error()`.
         """
         given = {name: value for name, value in locals().items() if name in RUN_DEFAULTS}
         if errors not in ("raise", "return"):
@@ -200,7 +202,7 @@ class SglFunction:
             raise InvalidRequest(
                 f"run_batch has no argument {next(iter(ours))!r}; a program's arguments are in its rows"
             )
-        limit = threads(num_threads, options.programs_at_once)
+        limit = threads(num_threads, MOST_THREADS if in_threads else options.programs_at_once)
         if not rows:
             return iter(()) if generator_style else []
         used = resolve(backend)
@@ -209,7 +211,7 @@ class SglFunction:
             return RunContext(self.name, used, defaults, options, speculate=self.num_api_spec_tokens)
 
         warm = warm_rows(self.func, used, rows, defaults, options)
-        states = run_rows(self, new_context, rows, limit, progress_bar, in_order or not generator_style)
+        states = run_rows(self, new_context, rows, limit, progress_bar, in_order or not generator_style, in_threads)
         if warm is not None:
             states = held(states, warm)
         if generator_style:

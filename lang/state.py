@@ -7,13 +7,13 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from ..errors import InvalidRequest, ProgramError
 from .dropping import drop
 from .executor import StreamExecutor
 from .expressions import Expression, Piece, described, expression, place_of, role
-from .failures import where
+from .failures import again, where
 from .history import StreamHistory
 from .nodes import Place, RoleEnd, RoleStart, ScopeEnd, ScopeStart, Text
 from .record import RunRecord, record
@@ -154,7 +154,7 @@ class ProgramState:
 
     def _raise(self) -> None:
         if self.stream_executor.error is not None:
-            raise self.stream_executor.error.with_traceback(None)
+            raise again(self.stream_executor.error)
 
     def text_iter(self, var_name: str | None = None) -> Iterator[str]:
         """The text, or that of one variable, piece by piece as it comes; after the last piece, raises what failed."""
@@ -317,6 +317,8 @@ def fork(state: ProgramState, size: int, place: Place) -> ProgramStateGroup:
     """Fork, after a look at `size`."""
     executor = state.stream_executor
     most = executor.context.options.most_forks
+    if isinstance(size, SupportsIndex) and not isinstance(size, bool):
+        size = size.__index__()  # numpy's too
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= most:
         raise InvalidRequest(
             f"{where(executor.context.program, place)}: fork({size!r}): the number of branches must be from 1 to "
@@ -343,7 +345,7 @@ def join(group: ProgramStateGroup, mode: str, place: Place) -> None:
 
 def _value(variable: Variable) -> Any:
     if variable.error is not None:
-        raise variable.error.with_traceback(None)
+        raise again(variable.error)
     return variable.value
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from .backends.base import Outcome
 from .backends.transcript import Mark, plain_mark
 from .calls import Arrival
+from .failures import again
 from .history import Entry
 from .stream import ForkPoint, Stream
 from .variables import Variable
@@ -59,7 +60,7 @@ def step_variable_text(stream: Stream, entry: Entry) -> bool:
         stream.queue.appendleft(entry)  # safe without the lock: only who runs the queue takes from its left
         return _until_ready(stream, entry, variable)
     if variable.error is not None:
-        raise variable.error
+        raise again(variable.error)
     value = variable.value if node.index is None else variable.value[node.index]
     add_text(stream, entry, str(value))
     return True

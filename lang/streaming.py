@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from .executor import StreamExecutor
+from .failures import again
 from .variables import Variable
 from .waiting import Subscribe, wait, wait_async
 
@@ -74,7 +75,7 @@ class TextCursor:
                 self.executor.read(self.name)
             error = self.executor.error if variable is None else variable.error
         if error is not None:
-            raise error.with_traceback(None)
+            raise again(error)
 
     @property
     def meta(self) -> Any:

@@ -232,3 +232,20 @@ def test_forks_and_text_iterators_work_inside_rows() -> None:
     states = body.run_batch([{"q": "a"}, {"q": "b"}], backend=sgl.Mock(echo, latency=0.002))
     assert [state["x"] for state in states] == [["a0", "a1"], ["b0", "b1"]]
     assert states[0].ret_value == "aa"
+
+
+def test_bodies_that_block_may_have_threads() -> None:
+    at_once = threading.Barrier(4)
+
+    @sgl.function
+    def body(s, q):  # type: ignore[no-untyped-def]
+        s += q + sgl.gen("x")
+        at_once.wait(20)  # no value: a greenlet would keep the others from coming here
+        if s["x"] == "1":
+            raise ValueError("mine")
+        return s["x"]
+
+    rows = [{"q": str(i)} for i in range(8)]
+    states = body.run_batch(rows, backend=sgl.Mock(echo), in_threads=True, num_threads=4, errors="return")
+    assert [state.ret_value for state in states] == ["0", None, "2", "3", "4", "5", "6", "7"]
+    assert isinstance(states[1].error(), ValueError)

@@ -31,6 +31,7 @@ def test_join_gathers_new_variables_as_lists() -> None:
 
     state = run(body, backend=sgl.Mock(lambda prompt, call: prompt[-2:]))
     assert state["x"] == ["0:", "1:", "2:"] and state["mine"] == ["only"]
+    assert state["old"] == "rt", "what was there before the fork is not gathered"
     assert state.text() == "startrtend"
     assert state.ret_value == ["startrt 0:0:", "startrt 1:1:", "startrt 2:2:"]
     assert [meta["finish_reason"]["type"] for meta in state.get_meta_info("x")] == ["stop"] * 3
@@ -54,6 +55,20 @@ def test_join_appends_texts_with_their_roles() -> None:
         "<user>one</user><assistant>A</assistant><user>two</user><assistant>B</assistant><user>end</user>"
     )
     assert "x" not in state
+
+
+def test_what_a_fork_says_is_its_own() -> None:
+    def body(s):  # type: ignore[no-untyped-def]
+        s += sgl.user("a")
+        forks = s.fork(2)
+        forks += sgl.assistant(sgl.gen("x"))
+        forks[0]["k"] = 1
+        s += sgl.user("b")
+        return [fork.messages()[1:] for fork in forks], "k" in s or "k" in forks[1], s.messages()
+
+    said, leaked, own = run(body, backend=sgl.Mock(lambda prompt, call: "r")).ret_value
+    assert said == [[{"role": "assistant", "content": "r"}]] * 2 and not leaked
+    assert own == [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
 
 
 def test_a_group_takes_an_expression_for_each_or_for_all() -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 import ramify as sgl
 from ramify.errors import BackendError, InvalidRequest, ProgramError, RamifyError, RequestTooLong
@@ -242,6 +243,21 @@ def test_impossible_parameters_are_named(name: str, value: object) -> None:
 
 def body(s):  # type: ignore[no-untyped-def]
     s += sgl.gen("x")
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    sampling = (
+        sgl.gen("x", max_tokens=np.int64(3), temperature=np.float32(0.5), stop_token_ids=[np.int32(7)])
+        .nodes[0]
+        .sampling
+    )
+    assert (sampling.max_new_tokens, sampling.temperature, sampling.stop_token_ids) == (3, 0.5, (7,))
+    assert {type(sampling.max_new_tokens), type(sampling.stop_token_ids[0])} == {int}
+
+    def body(s):  # type: ignore[no-untyped-def]
+        return len(s.fork(np.int64(2)))
+
+    assert run(body).ret_value == 2
 
 
 def test_ten_thousand_stops() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import ramify as sgl
+from ramify.errors import BackendError
 from ramify.lang.backends.base import GenerateCall, Outcome
 
 from .manual import Manual, ManualStream, eventually
@@ -23,8 +24,9 @@ def answer(prompt: str) -> str:
 class Late(Manual):
     """Answers from several threads, in an order that nobody knows."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, failing: float = 0.0) -> None:
         super().__init__()
+        self.failing = failing
         self.random = random.Random(seed)
         self.pool = ThreadPoolExecutor(4)
         self.open: set[LateStream] = set()
@@ -46,6 +48,9 @@ class LateStream(ManualStream):
     def generate(self, call: GenerateCall, done: Any, delta: Any = None) -> Any:
         def end() -> None:
             text = answer(self.text)
+            if int(text, 16) < self.backend.failing * 16**4:
+                done(Outcome(error=BackendError("broken")))
+                return
             for character in text if delta is not None else ():
                 delta(character)
             self.text += text
@@ -130,14 +135,19 @@ def test_texts_do_not_depend_on_the_batch() -> None:
     assert [outcome(state) for state in program.run_batch([(seed,) for seed in range(60)], backend=Late(1))] == expected
 
 
-@pytest.mark.parametrize("options", [sgl.ExecutionOptions(), sgl.ExecutionOptions(reuse_handles=False)])
-def test_every_stream_is_given_back(options: sgl.ExecutionOptions) -> None:
-    for seed in range(12):
-        backend = Late(seed)
-        state = program.run(seed, backend=backend, options=options)
-        if seed % 2:
-            state.sync()
-        del state
+@pytest.mark.parametrize("failing", [0.0, 0.1])
+@pytest.mark.parametrize("reuse", [True, False])
+def test_every_stream_is_given_back(reuse: bool, failing: float) -> None:
+    options = sgl.ExecutionOptions(reuse_handles=reuse)
+    for seed in range(8):
+        backend = Late(seed, failing)
+        try:
+            state = program.run(seed, backend=backend, options=options)
+            if seed % 2:
+                state.sync()
+            del state
+        except BackendError:
+            assert failing
         gc.collect()
         assert eventually(lambda b=backend: not b.open), f"seed {seed}: {len(backend.open)} streams are still held"
 
