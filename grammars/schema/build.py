@@ -59,8 +59,7 @@ class Builder:
         """The symbol of a regular language."""
         found = self._symbols.get(expression)
         if found is None:
-            found = self._symbols[expression] = len(self.program.definitions)
-            self.program.definitions.append(Lexeme(expression))
+            found = self._symbols[expression] = self._appended(Lexeme(expression))
         return found
 
     def term(self, term: Term) -> Symbol:
@@ -71,12 +70,15 @@ class Builder:
     def _new(self, key: object, maker: Maker) -> Symbol:
         found = self._symbols.get(key)
         if found is None:
-            found = self._symbols[key] = len(self.program.definitions)
-            if found >= self._limit:
-                raise GrammarTooLarge(f"a schema of more than {self._limit} definitions")
-            self.program.definitions.append(None)
+            found = self._symbols[key] = self._appended(None)
             self._makers[found] = maker
         return found
+
+    def _appended(self, definition: Definition | None) -> Symbol:
+        if len(self.program.definitions) >= self._limit:
+            raise GrammarTooLarge(f"a schema of more than {self._limit} definitions")
+        self.program.definitions.append(definition)
+        return len(self.program.definitions) - 1
 
     def _define(self, symbol: Symbol) -> Definition:
         made = self._explained(self._makers[symbol])

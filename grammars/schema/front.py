@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import GrammarError
+from ...errors import GrammarError, GrammarTooLarge
 from ..grammar import Grammar
 from .compile import Order, Whitespace, schema_program
 
@@ -26,12 +26,19 @@ def json_schema(
     """
     if separators is not None:
         separators = (str(separators[0]), str(separators[1]))
-    program = schema_program(schema, whitespace=whitespace, order=order, separators=separators)
-    try:
-        source = schema if isinstance(schema, str) else json.dumps(schema)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise GrammarError(f"a schema that is not JSON: {error}") from None
+    source = schema if isinstance(schema, str) else _text(schema)
+    # Read from its text, so that nobody can change it afterwards, and any kind of mapping will do.
+    program = schema_program(source, whitespace=whitespace, order=order, separators=separators)
     return Grammar(program, "json_schema", source, {"whitespace": whitespace, "order": order, "separators": separators})
+
+
+def _text(schema: Mapping[str, Any] | bool) -> str:
+    try:
+        return json.dumps(schema)
+    except RecursionError:
+        raise GrammarTooLarge("a schema nested too deeply") from None
+    except (TypeError, ValueError) as error:
+        raise GrammarError(f"a schema that is not JSON: {error}") from None
 
 
 def json_value(*, whitespace: Whitespace = "fixed", separators: tuple[str, str] | None = None) -> Grammar:
