@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from ..program import Array, Counted, Definition, Lexeme, Object, Program, Rules, Symbol
+from .amounts import Definitions
 from .arrays import ArrayFrame, ArrayState
 from .arrays import Phase as ArrayPhase
 from .lexemes import Lexemes
@@ -49,9 +50,9 @@ class PositionTable:
 
     def __init__(self, program: Program, lexemes: Lexemes) -> None:
         self.lexemes = lexemes
-        self.possible = possible_in(program, lexemes)
-        self._program = program
-        self._nullable = nullable_in(program, lexemes)
+        self._definitions = Definitions(program, lexemes)
+        self.possible = possible_in(self._definitions)
+        self._nullable = nullable_in(self._definitions)
         self._positions: dict[tuple[Symbol, Hashable], Position] = {}
         self._frames: dict[Symbol, ObjectFrame | ArrayFrame] = {}
         self._distinct: dict[tuple[Symbol, frozenset[bytes]], Node] = {}
@@ -100,7 +101,7 @@ class PositionTable:
 
     def _ways(self, position: Position) -> Ways:
         symbol, state = position.symbol, position.state
-        definition = self._program.at(symbol)
+        definition = self._definitions.at(symbol)
         if isinstance(definition, Rules):
             if state is START:
                 kept = (way for way in definition.alternatives if all(self.possible(part) for part in way))
@@ -124,7 +125,7 @@ class PositionTable:
 
     def _lexeme(self, symbol: Symbol, used: frozenset[bytes]) -> Node | None:
         """A lexeme's first state, without the values used; None for a definition of another kind."""
-        definition: Definition = self._program.at(symbol)
+        definition: Definition = self._definitions.at(symbol)
         if not isinstance(definition, Lexeme):
             return None
         node = self.lexemes.add(definition.expression)

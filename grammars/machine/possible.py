@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..program import Counted, Definition, Lexeme, Object, Program, Rules, Symbol
+from ..program import Counted, Definition, Lexeme, Object, Rules, Symbol
+from .amounts import Definitions
 from .arrays import ArrayFrame
-from .lexemes import Lexemes
 from .nodes import NOTHING
 from .objects import ObjectFrame
 
@@ -16,12 +16,12 @@ Ask = Callable[[Symbol], bool]
 class Decider:
     """Answers one question about definitions that is answered from the same question about their parts.
 
-    The parts asked for are made (Program.at); a part that the answer does not hang on is not. No recursion, so
+    The parts asked for are made; a part that the answer does not hang on is not. No recursion, so
     definitions may refer to each other as deeply as they like.
     """
 
-    def __init__(self, program: Program, decide: Callable[[Definition, Ask], bool]) -> None:
-        self._program = program
+    def __init__(self, definitions: Definitions, decide: Callable[[Definition, Ask], bool]) -> None:
+        self._definitions = definitions
         self._decide = decide
         self._true: set[Symbol] = set()
         self._false: set[Symbol] = set()
@@ -45,7 +45,7 @@ class Decider:
                     stack.append(part)
                 return False
 
-            if self._decide(self._program.at(symbol), ask):
+            if self._decide(self._definitions.at(symbol), ask):
                 self._true.add(symbol)
                 stack += waiting.pop(symbol, ())
         if root not in self._true:
@@ -53,8 +53,9 @@ class Decider:
         return root in self._true
 
 
-def possible_in(program: Program, lexemes: Lexemes) -> Decider:
+def possible_in(definitions: Definitions) -> Decider:
     """Whether a definition has any string."""
+    lexemes = definitions.lexemes
 
     def decide(definition: Definition, ask: Ask) -> bool:
         if isinstance(definition, Lexeme):
@@ -66,11 +67,12 @@ def possible_in(program: Program, lexemes: Lexemes) -> Decider:
         frame = ObjectFrame(definition, ask) if isinstance(definition, Object) else ArrayFrame(definition, ask)
         return ask(definition.opening) and ask(definition.closing) and frame.completable()
 
-    return Decider(program, decide)
+    return Decider(definitions, decide)
 
 
-def nullable_in(program: Program, lexemes: Lexemes) -> Decider:
+def nullable_in(definitions: Definitions) -> Decider:
     """Whether a definition has the empty string. Objects and arrays have signs, and have not."""
+    lexemes = definitions.lexemes
 
     def decide(definition: Definition, ask: Ask) -> bool:
         if isinstance(definition, Lexeme):
@@ -81,7 +83,7 @@ def nullable_in(program: Program, lexemes: Lexemes) -> Decider:
             return definition.least == 0 or (ask(definition.item) and _joined(definition, ask))
         return False
 
-    return Decider(program, decide)
+    return Decider(definitions, decide)
 
 
 def _joined(counted: Counted, ask: Ask) -> bool:

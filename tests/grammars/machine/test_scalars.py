@@ -9,7 +9,9 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-from ramify.grammars.expression import byte_range, bytes_in, concat, either, literal, repeat
+from ramify.errors import GrammarError
+from ramify.grammars.expression import Expression, byte_range, bytes_in, concat, either, literal, repeat
+from ramify.grammars.machine.amounts import different_values
 from ramify.grammars.machine.lexemes import Lexemes
 from ramify.grammars.machine.scalars import spellings, value_of
 from ramify.grammars.program import Array, Definition, Lexeme, Object, Others, Place, Program
@@ -131,3 +133,39 @@ def test_keys_that_must_differ() -> None:
     assert matcher.accept_bytes(b"]") and matcher.finished
     matcher.rollback(2)
     assert matcher.accept_bytes(b"[y:1") and not matcher.copy().accept_bytes(b",y") and matcher.accept_bytes(b",x")
+
+
+INTEGERS = byte_range(0x31, 0x33)
+
+
+@pytest.mark.parametrize(
+    ("element", "amount"),
+    [
+        (INTEGERS, 3),
+        (concat([INTEGERS, repeat(concat([literal(b"."), repeat(literal(b"0"), 1, None)]), 0, 1)]), 3),
+        (concat([INTEGERS, literal(b".0")]), 3),  # none of them plainly spelled
+        (either([INTEGERS, literal(b"1e1"), literal(b"10"), literal(b"true")]), 5),
+        (concat([literal(b'"'), repeat(either([literal(b"a"), literal(b"\\u0061")]), 0, 2), literal(b'"')]), 3),
+        (literal(b"null"), 1),
+        (SCALAR, 7),
+        (concat([repeat(literal(b"12"), 0, None), literal(b"3")]), 7),
+    ],
+)
+def test_how_many_different_values_there_are(element: Expression, amount: int) -> None:
+    assert different_values([element], 7, Lexemes()) == amount
+
+
+def test_an_array_of_more_different_values_than_there_are_is_impossible() -> None:
+    assert matcher_of(unique(3, Lexeme(INTEGERS))).accept_bytes(b"[1,3,2]")
+    for impossible in (unique(4, Lexeme(INTEGERS)), unique(10**9, Lexeme(INTEGERS))):
+        with pytest.raises(GrammarError, match="empty"):
+            matcher_of(impossible)
+
+
+def test_keys_that_must_differ_and_are_too_few() -> None:
+    key, value = Lexeme(bytes_in(b"xy")), Lexeme(literal(b"1"))
+    with pytest.raises(GrammarError, match="empty"):
+        matcher_of(Program([*SIGNS, key, value, Object(0, 3, 2, 1, (), (Others(4, 5),), least=3)], 6))
+    two = matcher_of(Program([*SIGNS, key, value, Object(0, 3, 2, 1, (), (Others(4, 5),), least=2)], 6))
+    assert two.accept_bytes(b"[x:1") and two.forced() == b",y:1]"
+    assert matcher_of(Program([*SIGNS, key, value, Object(0, 3, 2, 1, (), (Others(4, 5, 0, 0),))], 6)).forced() == b"[]"
