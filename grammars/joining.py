@@ -1,4 +1,4 @@
-"""Puts programs together: the definitions of one among those of another."""
+"""What definitions refer to, and how to put programs together: the definitions of one among those of another."""
 
 from __future__ import annotations
 
@@ -13,6 +13,23 @@ def embed(definitions: list[Definition | None], part: Program) -> Symbol:
     part.complete()
     definitions += [moved(definition, offset) for definition in part.definitions if definition is not None]
     return part.start + offset
+
+
+def symbols(definition: Definition) -> tuple[Symbol, ...]:
+    """Every symbol in a definition, some of them more than once."""
+    if isinstance(definition, Lexeme):
+        return ()
+    if isinstance(definition, Rules):
+        return tuple(symbol for sequence in definition.alternatives for symbol in sequence)
+    if isinstance(definition, Counted):
+        return (definition.item,) if definition.separator is None else (definition.item, definition.separator)
+    if isinstance(definition, Object):
+        around = (definition.opening, definition.colon, definition.comma, definition.closing)
+        return around + tuple(
+            part for one in (*definition.members, *definition.others) for part in (one.key, one.value)
+        )
+    places = [place for some in (*definition.prefix, definition.rest) for place in some]
+    return (definition.opening, definition.comma, definition.closing, *(place.value for place in places))
 
 
 def moved(definition: Definition, by: int) -> Definition:

@@ -164,7 +164,7 @@ def _case_partners() -> dict[int, frozenset[int]]:
     groups: dict[int, set[int]] = {}
     for code in range(0x1F000):
         lower = chr(code).lower()
-        key = ord(lower) if len(lower) == 1 else code
+        key = ord(lower[0])  # İ is the one whose lowercase is two characters: i and a dot, of which `re` takes the i
         if key != code:
             groups.setdefault(key, {key}).add(code)
     # `re` further equates lowercase letters that share an uppercase one, such as s and long s, σ and ς.
