@@ -41,13 +41,12 @@ def read(folder: Path, limit: int | None, walks: int) -> list[dict[str, Any]]:
     """The tasks of a directory."""
     found: dict[str, list[dict[str, Any]]] = {"json_schema": [], "regex": []}
     for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")]):
-        opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-        with opened as lines:
-            for line in lines:
-                task = json.loads(line)
-                if task["kind"] == "json_schema":
-                    task |= {"walk_count": walks, "jump": True}
-                found[task["kind"]].append(task)
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        for line in data.splitlines():
+            task = json.loads(line)
+            if task["kind"] == "json_schema":
+                task |= {"walk_count": walks, "jump": True}
+            found[task["kind"]].append(task)
     if not any(found.values()):
         sys.exit(f"benchmarks.grammars: no grammars in {folder} (*.jsonl, *.jsonl.gz)")
     step = {kind: max(1, len(tasks) // limit) if limit else 1 for kind, tasks in found.items()}
@@ -60,7 +59,9 @@ def measure(tokenizer: Path, tasks: list[dict[str, Any]], engines: list[str], lo
     for name in engines:
         contestant = CONTESTANTS[name]
         begin = time.perf_counter()
-        own = [*tasks, *(context_free.tasks(contestant.context_free) if contestant.context_free else [])]
+        schemas = [task for task in tasks if task["kind"] == "json_schema"][:: contestant.every]
+        others = [task for task in tasks if task["kind"] != "json_schema"]
+        own = [*schemas, *others, *(context_free.tasks(contestant.context_free) if contestant.context_free else [])]
         print(f"[bench] {contestant.title}", flush=True)
         try:
             outcome = run(contestant, tokenizer, own, logs)

@@ -1,4 +1,4 @@
-"""Context-free grammars of our own with samples, in GBNF, and the same in Lark's language for engines that read that."""
+"""Context-free grammars of our own with samples, in GBNF, and the same in Lark's language for who reads that."""
 
 from __future__ import annotations
 

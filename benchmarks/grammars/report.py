@@ -33,7 +33,14 @@ def several(values: list[float | None]) -> str:
 def table(engines: dict[str, Any], kind: str) -> list[str]:
     """One row for each engine that reads this kind."""
     walks = kind == "json_schema"
-    head = ["engine", "compiles", "passes", "valid accepted, invalid refused", "first mask p50 / p95 / max, ms"]
+    head = [
+        "engine",
+        "grammars",
+        "compiles",
+        "passes",
+        "valid accepted, invalid refused",
+        "first mask p50 / p95 / max, ms",
+    ]
     head += ["mask mean / p50 / p99 / p99.9, us", "hung"]
     head += ["walks: valid of those that ended; stuck", "tokens jumped; not as the tokenizer"] if walks else []
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -41,7 +48,7 @@ def table(engines: dict[str, Any], kind: str) -> list[str]:
         found = engine.get("kinds", {}).get(kind)
         if not found:
             continue
-        row = [engine["title"], share(found["compiles"]), share(found["passes"])]
+        row = [engine["title"], str(found["grammars"]), share(found["compiles"]), share(found["passes"])]
         row += [f"{share(found['valid_accepted'])}, {share(found['invalid_refused'])}"]
         row += [several(found["first_mask_ms"]), several(found["mask_us"]), str(found["hung"])]
         if walks:

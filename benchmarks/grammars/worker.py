@@ -10,6 +10,7 @@ import json
 import random
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,8 @@ class Measured:
                 continue
             if isinstance(outcome, str):
                 found["ended"] += 1
-                try:
+                with suppress(ValueError):  # not even JSON
                     found["valid"] += validator.is_valid(json.loads(outcome))
-                except ValueError:
-                    pass
             else:
                 found["stuck" if outcome else "cut"] += 1
         return found

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lmformatenforcer import JsonSchemaParser, RegexParser, TokenEnforcer
-from lmformatenforcer.integrations.transformers import build_token_enforcer_tokenizer_data
-from transformers import PreTrainedTokenizerFast
+from lmformatenforcer import JsonSchemaParser, RegexParser, TokenEnforcer, TokenEnforcerTokenizerData
 
 from .protocol import Engine, NotOffered, Words
 
@@ -23,8 +21,20 @@ class State:
 class LMFormatEnforcer(Engine):
     def __init__(self, tokenizer: Path) -> None:
         super().__init__(tokenizer)
-        fast = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), eos_token=self.tokenizer.id_to_token(self.end))
-        self.data = build_token_enforcer_tokenizer_data(fast)
+        # as its integration for transformers does it, which cannot be imported beside transformers 5
+        zero = self.encode("0")[-1]
+        tokens = []
+        for token in range(self.size):
+            if token not in self.special:
+                behind, alone = self.decoded([zero, token])[1:], self.decoded([token])
+                tokens.append((token, behind, len(behind) > len(alone)))
+        self.data = TokenEnforcerTokenizerData(tokens, self.text_so_far, self.end, False, self.size)
+
+    def decoded(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=False))
+
+    def text_so_far(self, tokens: list[int]) -> str:
+        return self.decoded(tokens).rstrip("\N{REPLACEMENT CHARACTER}")
 
     def compile(self, kind: str, grammar: Any) -> Any:
         if kind == "json_schema":

@@ -125,6 +125,11 @@ class Counts {
             at++;
         }
         lexemes_.budget->spend(steps / 8);
+        auto large = std::stable_partition(crossing.remains.begin(), crossing.remains.end(), [&](const Remains& one) {
+            return trie_.nodes[one.node].end - one.node <= LARGE;
+        });
+        crossing.large.assign(large, crossing.remains.end());
+        crossing.remains.erase(large, crossing.remains.end());
         crossing.nodes[0].to = u32(crossing.remains.size());
         shape.staying.sort(staying);
         shape.gone.sort(gone);

@@ -12,6 +12,8 @@ struct Remains {  // a token may go on from here, after `count` more repeats
     u32 node, count;
 };
 
+constexpr u32 LARGE = 1000;  // nodes behind one end that are looked at lexeme by lexeme
+
 // The remainders of tokens behind the lexeme's possible ends, as a tree that is merged as far as somebody walked it.
 class Crossing {
   public:
@@ -23,15 +25,25 @@ class Crossing {
     };
     std::vector<Node> nodes;
     std::vector<Remains> remains;
+    std::vector<Remains> large;  // those with much behind them, which are not in the tree
+    std::vector<u32> inside;  // when there is much of it: nodes whose tokens are inside the lexeme, and need no second look
 
-    bool empty() const { return remains.empty(); }
+    // Whether every token of the nodes from one to another is inside.
+    static bool all_inside(const std::vector<u32>& inside, const Trie& trie, u32 from, u32 to) {
+        auto first = std::lower_bound(inside.begin(), inside.end(), from);
+        size_t there = size_t(std::lower_bound(first, inside.end(), to) - first);
+        return there == trie.before[to] - trie.before[from];
+    }
+    bool empty() const { return remains.empty() && large.empty(); }
     void expand(u32 at, const Trie& trie) {
         if (nodes[at].expanded) return;
         std::vector<std::pair<u8, Remains>> found;
         for (u32 i = nodes[at].from; i < nodes[at].to; i++) {
             Remains one = remains[i];
-            for (u32 child = one.node + 1; child < trie.nodes[one.node].end; child = trie.nodes[child].end)
+            for (u32 child = one.node + 1; child < trie.nodes[one.node].end; child = trie.nodes[child].end) {
+                if (!inside.empty() && all_inside(inside, trie, child, trie.nodes[child].end)) continue;
                 found.push_back({trie.nodes[child].byte, {child, one.count}});
+            }
         }
         std::stable_sort(found.begin(), found.end(), [](auto& a, auto& b) { return a.first < b.first; });
         u32 first = u32(nodes.size()), children = 0;

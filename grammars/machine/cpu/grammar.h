@@ -1,6 +1,8 @@
 // One grammar over one vocabulary: its sets, their masks and forced text, shared by all its matchers.
 #pragma once
 
+#include <unordered_set>
+
 #include "lexeme_masks.h"
 #include "sets.h"
 
@@ -139,37 +141,52 @@ class Grammar {
             if (mask.dense && mask.crossing->empty()) return mask.row;
         }
         Held row(rows, rows.make());
-        u32 size = rows.words();
-        for (u32 i = 0; i < set.scans.size(); i++) {
-            const Scan scan = set.scans[i];
-            LexemeMask& mask = lexicon_->masks.of(scan.lexeme);
-            u32* words = rows.get(row.handle);
-            if (mask.dense) {
-                const u32* inside = rows.get(mask.row);
-                for (u32 word = 0; word < size; word++) words[word] |= inside[word];
-            }
-            for (u32 token : mask.few) words[token >> 5] |= 1u << (token & 31);
-            if (!mask.crossing->empty()) cross(id, scan, mask, words);
-        }
+        under_.clear();
+        add(id, 0, row.handle);
         u32* words = rows.get(row.handle);
         if (set.accepting)
             for (u32 token : vocabulary_.ends) words[token >> 5] |= 1u << (token & 31);
         return row.handle;
     }
 
+    // Adds the tokens that may follow in a set, of those behind a node of the trie, which led there.
+    void add(u32 id, u32 node, RowHandle row) {
+        Rows& rows = vocabulary_.rows;
+        u32 size = rows.words();
+        for (u32 i = 0; i < sets_[id].scans.size(); i++) {
+            const Scan scan = sets_[id].scans[i];
+            LexemeMask& mask = lexicon_->masks.under(scan.lexeme, node);
+            u32* words = rows.get(row);
+            if (mask.dense) {
+                const u32* inside = rows.get(mask.row);
+                for (u32 word = 0; word < size; word++) words[word] |= inside[word];
+            }
+            for (u32 token : mask.few) words[token >> 5] |= 1u << (token & 31);
+            if (!mask.crossing->empty()) cross(id, scan, mask, node, row);
+        }
+    }
+
+    struct Place {
+        u32 node, set;
+        bool open;
+    };
+
     // Adds the tokens that end the lexeme on their way, and go on from the set after it.
-    void cross(u32 id, const Scan& scan, const LexemeMask& mask, u32* words) {
+    void cross(u32 id, const Scan& scan, const LexemeMask& mask, u32 from, RowHandle row) {
         const Trie& trie = vocabulary_.trie;
         Crossing& crossing = *mask.crossing;
-        u32 text = scan.text == NO_RECORD ? NO_RECORD : SOME_TEXT;
-        struct Place {
-            u32 node, set;
-            bool open;
-        };
+        u32 text = scan.text == NO_RECORD ? NO_RECORD : SOME_TEXT, least = mask.least, most = mask.most;
         u32 after = sets_.after(id, scan, text);
-        if (after == DEAD) return;
+        if (after == DEAD || sets_[after].scans.empty()) return;
+        u32* words = vocabulary_.rows.get(row);
+        u32 skip = trie.nodes[from].depth;
+        auto put = [&](u32 node, bool open) {
+            for (u32 token = trie.nodes[node].token; token != NONE; token = trie.same[token])
+                if (!open || advanced(id, trie.bytes(token) + skip, trie.length(token) - skip) != DEAD)
+                    words[token >> 5] |= 1u << (token & 31);
+        };
         std::vector<Place> stack{{0, after, sets_[after].open}};
-        while (!stack.empty()) {
+        while (!stack.empty() && !crossing.remains.empty()) {
             Place place = stack.back();
             stack.pop_back();
             crossing.expand(place.node, trie);
@@ -181,16 +198,36 @@ class Grammar {
                 bool open = place.open || sets_[next].open;
                 for (u32 i = crossing.nodes[child].from; i < crossing.nodes[child].to; i++) {
                     Remains one = crossing.remains[i];
-                    if (one.count < mask.least || one.count > mask.most) continue;
-                    for (u32 token = trie.nodes[one.node].token; token != NONE; token = trie.same[token])
-                        if (!open || advanced(id, trie.bytes(token), trie.length(token)) != DEAD)
-                            words[token >> 5] |= 1u << (token & 31);
+                    if (one.count >= least && one.count <= most) put(one.node, open);
                 }
                 stack.push_back({child, next, open});
             }
         }
+        for (size_t i = 0; i < crossing.large.size(); i++) {
+            Remains one = crossing.large[i];
+            if (one.count < least || one.count > most) continue;
+            if (text == NO_RECORD) {
+                if (under_.insert(u64(after) << 32 | one.node).second) add(after, one.node, row);
+                continue;
+            }
+            std::vector<Place> below{{one.node, after, sets_[after].open}};
+            while (!below.empty()) {
+                Place place = below.back();
+                below.pop_back();
+                u32 end = trie.nodes[place.node].end;
+                for (u32 child = place.node + 1; child < end; child = trie.nodes[child].end) {
+                    budget_.spend(1);
+                    u32 next = sets_.step(place.set, trie.nodes[child].byte);
+                    if (next == DEAD) continue;
+                    bool open = place.open || sets_[next].open;
+                    put(child, open);
+                    below.push_back({child, next, open});
+                }
+            }
+        }
     }
 
+    std::unordered_set<u64> under_;  // sets and nodes whose tokens are in the row already
     Positions positions_;
     Sets sets_;
     Budget& budget_;

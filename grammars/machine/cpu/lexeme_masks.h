@@ -26,15 +26,22 @@ class LexemeMasks {
     }
 
     // The mask of a state; good until the next call. Its row, when dense, is there now.
-    LexemeMask& of(u32 state) {
-        auto added = masks_.try_emplace(state);
+    LexemeMask& of(u32 state) { return under(state, 0); }
+
+    // The same for what is left of the tokens behind a node of the trie.
+    LexemeMask& under(u32 state, u32 node) {
+        u64 key = u64(node) << 32 | state;
+        auto added = masks_.try_emplace(key);
         LexemeMask& mask = added.first->second;
         bool stale = !added.second && mask.dense && !rows_.get(mask.row);
         if (added.second || stale) {
             try {
-                make(state, mask);
+                if (node)
+                    walk(state, mask, node);
+                else
+                    make(state, mask);
             } catch (...) {
-                masks_.erase(state);
+                masks_.erase(key);
                 throw;
             }
         }
@@ -64,7 +71,7 @@ class LexemeMasks {
             LexemeMask& other = of(base);
             if (other.dense && !other.shape) return walk_beside(state, base, mask);
         }
-        walk(state, mask);
+        walk(state, mask, 0);
     }
 
     // A larger language, without complements, which usually exclude a few words: the state itself where it has none.
@@ -121,17 +128,15 @@ class LexemeMasks {
         mask.row = handle;
     }
 
-    // A walk of the tokens through the state's automaton, from each first byte that may come.
-    void walk(u32 state, LexemeMask& mask) {
+    // A walk of the tokens behind a node through the state's automaton.
+    void walk(u32 state, LexemeMask& mask, u32 root) {
         Found found(rows_.words());
         inside_.clear();
         u32 steps = 0;
-        states_[0] = state;
+        states_[trie_.nodes[root].depth] = state;
         std::fill(scratch_.begin(), scratch_.end(), 0u);
         const ByteSet first = lexemes_.nodes[state].first;
-        for (int byte = 0; byte < 256; byte++) {
-            if (!first.has(u8(byte)) || trie_.first[byte] == NONE) continue;
-            u32 at = trie_.first[byte], end = trie_.nodes[at].end;
+        auto walk_from = [&](u32 at, u32 end) {
             for (; at < end; steps++) {
                 const TrieNode& node = trie_.nodes[at];
                 u32 next = lexemes_.step(states_[node.depth - 1], node.byte);
@@ -145,17 +150,35 @@ class LexemeMasks {
                 if (lexemes_.nullable(next) && node.end > at + 1) found.remains.push_back({at, 0});
                 at = next == EMPTY ? node.end : at + 1;
             }
-        }
+        };
+        if (root)
+            walk_from(root + 1, trie_.nodes[root].end);
+        else
+            for (int byte = 0; byte < 256; byte++)
+                if (first.has(u8(byte)) && trie_.first[byte] != NONE)
+                    walk_from(trie_.first[byte], trie_.nodes[trie_.first[byte]].end);
         lexemes_.budget->spend(steps / 8);
         drop_needless(found.remains);
+        u32 behind = 0;
+        for (const Remains& one : found.remains) behind += trie_.nodes[one.node].end - one.node;
+        bool much = behind > 3000;
         keep(found, mask);
+        if (much && mask.own && mask.own->inside.empty()) {
+            mask.own->inside = inside_;
+            bytes_ += inside_.size() * 4;
+        }
     }
 
     // The same for a state whose language is part of `base`'s: only where the two are in different states is walked.
     void walk_beside(u32 state, u32 base, LexemeMask& mask) {
         LexemeMask& other = masks_.at(base);
-        const std::vector<Remains>& others = other.crossing->remains;
-        size_t others_end = other.crossing->nodes.empty() ? 0 : other.crossing->nodes[0].to, at_other = 0;
+        std::vector<Remains> others;
+        if (!other.crossing->empty()) {
+            others.assign(other.crossing->remains.begin(), other.crossing->remains.begin() + other.crossing->nodes[0].to);
+            others.insert(others.end(), other.crossing->large.begin(), other.crossing->large.end());
+            std::sort(others.begin(), others.end(), [](auto& a, auto& b) { return a.node < b.node; });
+        }
+        size_t others_end = others.size(), at_other = 0;
         Found found(rows_.words());
         const u32* row = rows_.get(other.row);
         std::copy(row, row + rows_.words(), scratch_.begin());
@@ -216,8 +239,9 @@ class LexemeMasks {
             return;
         }
         mask.own = std::make_unique<Crossing>();
-        mask.own->nodes.push_back({0, u32(found.remains.size()), 0, 0, 0, false});
-        mask.own->remains = std::move(found.remains);
+        for (const Remains& one : found.remains)
+            (trie_.nodes[one.node].end - one.node > LARGE ? mask.own->large : mask.own->remains).push_back(one);
+        mask.own->nodes.push_back({0, u32(mask.own->remains.size()), 0, 0, 0, false});
         mask.crossing = mask.own.get();
     }
 
@@ -225,10 +249,7 @@ class LexemeMasks {
     void drop_needless(std::vector<Remains>& remains) {
         size_t kept = 0;
         for (const Remains& one : remains) {
-            u32 from = one.node + 1, to = trie_.nodes[one.node].end;
-            auto first = std::lower_bound(inside_.begin(), inside_.end(), from);
-            size_t inside = size_t(std::lower_bound(first, inside_.end(), to) - first);
-            if (inside < trie_.before[to] - trie_.before[from]) remains[kept++] = one;
+            if (!Crossing::all_inside(inside_, trie_, one.node + 1, trie_.nodes[one.node].end)) remains[kept++] = one;
         }
         remains.resize(kept);
     }
@@ -236,7 +257,7 @@ class LexemeMasks {
     Lexemes& lexemes_;
     const Trie& trie_;
     Rows& rows_;
-    std::unordered_map<u32, LexemeMask> masks_;
+    std::unordered_map<u64, LexemeMask> masks_;
     Counts counts_;
     std::vector<u32> states_, beside_, scratch_, inside_;  // inside_: nodes of the trie
     Crossing nothing_;
