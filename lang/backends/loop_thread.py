@@ -38,28 +38,19 @@ class LoopThread:
             work.close()
             raise
         holder: list[asyncio.Task[T]] = []
-        cancelled: list[bool] = []
 
         def begin() -> None:
             task = loop.create_task(work)
             holder.append(task)
             task.add_done_callback(lambda ended: done(_outcome(ended)))
-            if cancelled:
-                task.cancel()
-
-        def cancel() -> None:
-            if holder:
-                holder[0].cancel()
-            else:
-                cancelled.append(True)
 
         loop.call_soon_threadsafe(begin)
 
-        def cancel_from_anywhere() -> None:
+        def cancel() -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(cancel)
+                loop.call_soon_threadsafe(lambda: holder[0].cancel())  # after `begin`, which was asked for before
 
-        return cancel_from_anywhere
+        return cancel
 
     def wait(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run it and wait for it; not from the loop's own thread."""

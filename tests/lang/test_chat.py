@@ -47,6 +47,10 @@ TEMPLATES = {
         "{% if message.role == 'user' %}[INST]{% if loop.last and system is defined %}{{ system }}\n\n{% endif %}"
         "{{ message.content }}[/INST]{% else %}{{ message.content }}{{ eos_token }}{% endif %}{% endfor %}"
     ),
+    "marks the last turn": (
+        "{% for message in messages %}<|im_start|>{{ message.role }}{% if loop.last %} (now){% endif %}\n"
+        "{{ message.content }}<|im_end|>\n{% endfor %}" + PROMPT
+    ),
     "thinks when asked": (
         "{% for message in messages %}"
         + BODY
@@ -294,7 +298,7 @@ class Pieces:
 BYTES = st.lists(st.sampled_from(b"a \xf0\x9f\x98\x82\xc3\xa9\xe5\xff"), min_size=1, max_size=3).map(bytes)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(st.lists(BYTES, min_size=1, max_size=6), st.integers(0, 18))
 def test_written_text_and_tokens_agree_for_any_bytes(pieces: list[bytes], end: int) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")

@@ -209,6 +209,15 @@ def test_cancelling_hangs_up() -> None:
         loop.close()
 
 
+def test_cancelling_at_once() -> None:
+    loop, ended, outcomes = LoopThread("test"), threading.Event(), []
+    cancel = loop.start(asyncio.sleep(60), lambda outcome: (outcomes.append(outcome), ended.set()))
+    cancel()
+    assert ended.wait(10) and isinstance(outcomes[0], asyncio.CancelledError)
+    loop.close()
+    cancel()
+
+
 def test_a_closed_loop_refuses() -> None:
     loop = LoopThread("test")
 
