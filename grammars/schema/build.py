@@ -148,8 +148,9 @@ class Builder:
         for cell in variant.classes:
             key = self.lexeme(quoted(self._members.content(cell.within, variant.names, "written")))
             pinned = {term for within, term in variant.pinned if within == cell.within}
-            others.append(Others(key, self.term(cell.term), int(cell.term in pinned), distinct=counted))
-            others += [Others(key, self.term(term), 1, distinct=counted) for term in sorted(pinned - {cell.term})]
+            most = self._members.most(variant, cell) if counted else None
+            others.append(Others(key, self.term(cell.term), int(cell.term in pinned), most, counted))
+            others += [Others(key, self.term(term), 1, most, counted) for term in sorted(pinned - {cell.term})]
         return Object(
             self._opening_object,
             self._colon,

@@ -9,6 +9,7 @@ from ..expression import Both, Expression, Not
 from ..machine.lexemes import Lexemes, shared_lexemes
 from ..machine.nodes import ANYTHING, NOTHING
 
+_MANY = 2000  # strings, or beginnings of strings, beyond which none are counted
 MOST_STEPS = 250_000  # for all the decisions of one schema together
 
 
@@ -28,6 +29,24 @@ class Decisions:
             parts.sort(key=lambda part: part[1])  # what must match comes first: it leads out soonest
             states = tuple(lexemes.add(inner) for inner, _ in parts)
             return self._meet(lexemes, states, tuple(outside for _, outside in parts))
+
+    def fewer(self, expression: Expression, limit: int) -> int | None:
+        """How many strings it has, when they are fewer than `limit`; None when they are not, or are some thousands."""
+        lexemes = shared_lexemes()
+        limit = min(limit, _MANY)
+        with lexemes.lock:
+            queue, found = deque((lexemes.add(expression),)), 0
+            while queue and len(queue) < _MANY:
+                state = queue.popleft()
+                found += lexemes.nullable[state]
+                if found >= limit:
+                    return None
+                onward = lexemes.onward(state) if state != NOTHING else 0
+                while onward:
+                    low = onward & -onward
+                    queue.append(lexemes.step(state, low.bit_length() - 1))
+                    onward ^= low
+            return None if queue else found
 
     def _meet(self, lexemes: Lexemes, start: tuple[int, ...], outside: tuple[bool, ...]) -> bool:
         """Whether some string is in the language of every state, or outside it where `outside` says so."""

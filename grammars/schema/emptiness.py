@@ -218,9 +218,12 @@ class Emptiness:
         if fewest >= shape.least:
             return True
         optional = sum(self.possible(term) for key, term, _ in named if key not in required)
-        return fewest + optional >= shape.least or any(
-            self._class(variant, one.within, one.term) for one in variant.classes
-        )
+        lacking = shape.least - fewest - optional
+        for one in variant.classes:
+            if lacking > 0 and self._class(variant, one.within, one.term):
+                many = self.members.most(variant, one)
+                lacking -= lacking if many is None else many
+        return lacking <= 0
 
     def _class(self, variant: Variant, within: tuple[tuple[Keys, bool], ...], term: Term) -> bool:
         return self.possible(term) and self.members.is_possible(within, variant.names)

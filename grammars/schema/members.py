@@ -128,6 +128,13 @@ class Members:
         """Whether the class has any key. (All keys but finitely many are always some.)"""
         return not within or self._decisions.possible(self.content(within, names, "utf8"))
 
+    def most(self, variant: Variant, cell: Class) -> int | None:
+        """How many keys of the class there are, when that matters for the number of members."""
+        least = variant.shape.least
+        if least <= len(variant.shape.required) or not cell.within:
+            return None
+        return self._decisions.fewer(self.content(cell.within, variant.names, "utf8"), least)
+
     def variants(self, shape: Objects) -> list[Variant]:
         """The shape as alternatives in which it is settled which members meet its obligations (`exists`)."""
         names = frozenset(one.key for one in self.named(shape))

@@ -46,6 +46,11 @@ CASES: dict[str, tuple[Any, list[Any], list[Any]]] = {
         [{}, {"a": 1}],
     ),
     "maxProperties": ({"type": "object", "maxProperties": 1}, [{}, {"x": 1}], [{"x": 1, "y": 2}]),
+    "minProperties of few keys": (
+        {"type": "object", "patternProperties": {"^(a|b)$": {}}, "additionalProperties": False, "minProperties": 2},
+        [{"a": 1, "b": 2}],
+        [{"a": 1}, {}],
+    ),
     "items": ({"items": {"type": "integer"}}, [[], [1, 2], "x"], [[1, "x"]]),
     "prefixItems": (
         {"prefixItems": [{"type": "integer"}, {}], "items": False},

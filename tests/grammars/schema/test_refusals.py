@@ -48,6 +48,11 @@ CASES: dict[str, tuple[Any, str, str]] = {
         "",
         "nothing satisfies",
     ),
+    "too few keys": (
+        {"type": "object", "propertyNames": {"enum": ["a", "b"]}, "minProperties": 3},
+        "",
+        "nothing satisfies",
+    ),
     "a value without end": (
         {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
         "",
