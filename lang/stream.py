@@ -13,7 +13,7 @@ from .backends.base import BackendStream, Cancel
 from .calls import Arrival
 from .failures import Abandoned, located, where
 from .history import Entry, StreamHistory
-from .nodes import Place
+from .nodes import Place, ScopeEnd
 from .run_context import RunContext
 from .variables import Variable
 from .waiting import Wake, wait
@@ -214,12 +214,15 @@ class Stream(ABC):
     def skip(self, item: Entry, first: Exception) -> None:
         """The item is not run, because an earlier one failed."""
         item.error = first
-        if item.variable is not None and not item.variable.ready:
+        variable = item.variable
+        if isinstance(item.node, ScopeEnd) and self.scopes:  # what the scope's variable holds was never made
+            variable = self.scopes.pop()[0]
+        if variable is not None and not variable.ready:
             kind = type(first) if isinstance(first, RamifyError) else RamifyError
             reason = f"never made, because something before it failed: {first}"
             made = located(kind(reason), self.context.program, item.place, item.node)
             made.__cause__ = first
-            item.variable.fail(made)
+            variable.fail(made)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 

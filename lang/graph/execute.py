@@ -18,7 +18,7 @@ from typing import Any
 
 from ..choices import checked_options
 from ..executor import StreamExecutor
-from ..nodes import Gen, Node, Place, ScopeEnd, Select, SetVariable, Text
+from ..nodes import Gen, Node, Place, ScopeEnd, ScopeStart, Select, SetVariable, Text
 from ..sampling import Sampling
 from ..state import ProgramState, append, check_text
 from ..variables import Variable
@@ -101,6 +101,7 @@ class _Execution:
         self._ended: set[int] = set()  # streams whose lanes have ended
         self._pending: list[Node] = []  # of one stream, in order
         self._producers: list[Value] = []  # what they make
+        self._names: set[str] = set()  # that they declare
 
     def run(self) -> Generator[Subscribe, None, Any]:
         """Run all lanes; returns the result."""
@@ -216,17 +217,20 @@ class _Execution:
         filled: Any = fill(item, self._look_up) if position in self._holes else item
         if isinstance(filled, Select) and filled is not item:
             checked_options(filled.choices)
-        name = filled.name if isinstance(filled, Gen | Select | ScopeEnd | SetVariable) else None
+        name = filled.name if isinstance(filled, Gen | Select | ScopeStart | ScopeEnd | SetVariable) else None
         if name is not None:
-            if any(name == other.name for other in self._producers):
+            if name in self._names:  # what it declared must be seen before it is declared anew
                 self._flush(position[0])
-            self._producers.append(Value(*position, name))
+            self._names.add(name)
+            if not isinstance(filled, ScopeStart):
+                self._producers.append(Value(*position, name))
         self._pending.append(filled)
 
     def _flush(self, stream: int) -> None:
         """Hand over what is pending."""
         nodes, self._pending = self._pending, []
         producers, self._producers = self._producers, []
+        self._names.clear()
         if nodes:
             self._executor(stream).submit(nodes)
             self._made(stream, producers)

@@ -55,8 +55,10 @@ class StreamRecorder:
         self.items: list[Item] = []
         self.variables: dict[str, Variable] = dict(parent.variables) if parent is not None else {}
         self.role: tuple[str, ...] = parent.role if parent is not None else ()
+        self.scopes: list[Variable] = []  # that are open
         self.error: Exception | None = None
         self.sealed: str | None = None
+        self.abandoned = True  # there is nothing to let go of when nobody holds its state any more
 
     # -- what states call -----------------------------------------------------------------------------------------
 
@@ -164,6 +166,9 @@ class StreamRecorder:
             self.variables[item.name] = _Symbolic(self.recording, item.name, symbol, text=isinstance(symbol, str))
         elif isinstance(item, ScopeStart):
             self.variables[item.name] = _Unmade(self.recording, item.name)
+            self.scopes.append(self.variables[item.name])
+        elif isinstance(item, ScopeEnd) and self.scopes.pop() is not self.variables[item.name]:
+            return  # inside, something else took the name
         elif isinstance(item, Gen | Select | ScopeEnd) and item.name is not None:
             text = not isinstance(item, Gen) or self._gives_text(item)
             symbol = self.recording.holes.symbol_of(Reference(Value(*position, item.name)), text=text)
