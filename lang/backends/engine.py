@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ from ...errors import BackendError, InvalidRequest, RequestFailed
 from ...runtime.engine import Engine
 from ...runtime.hold import Hold
 from ...runtime.results import Delta as EngineDelta
-from ...runtime.results import Generation, Usage
-from ...runtime.scoring import Scoring
+from ...runtime.results import Generation
 from ...runtime.stream import Stream
 from ...runtime.text.tokenizer import Tokenizer
 from ..chat import ChatFormat
@@ -24,7 +23,6 @@ from .base import (
     Delta,
     Done,
     GenerateCall,
-    OptionScore,
     Outcome,
     ScoreCall,
     Scored,
@@ -32,7 +30,9 @@ from .base import (
 )
 from .engine_meta import generation_meta, usage_of
 from .engine_params import params_of
+from .engine_score import score_options
 from .once import Once
+from .runtime_options import engine_options
 from .token_stream import TokenStream, Written, written
 
 
@@ -59,12 +59,15 @@ class EngineBackend(Backend):
 
 
 class Runtime(EngineBackend):
-    """An engine of its own: `Runtime(model_path=...)`, with EngineOptions' fields, and SGLang's methods."""
+    """An engine of its own: `Runtime(model_path=...)`, with SGLang's methods and EngineOptions' fields.
+
+    Of SGLang's options, those with a counterpart are taken; those about servers and GPUs are ignored with a warning.
+    """
 
     name = "runtime"
 
     def __init__(self, model_path: str | Path = "smollm2", **options: Any) -> None:
-        super().__init__(Engine(model_path, **options))
+        super().__init__(Engine(model_path, **engine_options(options)))
 
     @property
     def endpoint(self) -> Runtime:
@@ -103,6 +106,7 @@ class EngineStream(BackendStream):
         self._said = said
         self._computed = 0  # so many of the tokens were run through the model
         self._hold: Hold | None = None
+        self._held = 0  # so many of the tokens were there when they were held
 
     def append(self, text: str) -> None:
         self._said.append(text)
@@ -136,7 +140,7 @@ class EngineStream(BackendStream):
 
     def score(self, call: ScoreCall, done: Scored) -> Cancel:
         try:
-            return _score(self._engine, self._prompt(), call, done)
+            return score_options(self._engine, self._prompt(), call, done)
         except Exception as error:
             done(ScoreOutcome(error=error))
             return _nothing_to_cancel
@@ -178,12 +182,16 @@ class EngineStream(BackendStream):
             return _nothing_to_cancel
 
     def hint(self, *, next_use: float | None = None) -> None:
-        if next_use is None:
+        tokens = self._said.settle(answer=False)
+        if next_use is None or not tokens:
             self._release()
-        elif self._hold is not None:
+        elif self._hold is not None and self._held == len(tokens):
             self._hold.next_use = next_use
-        elif tokens := self._said.settle(answer=False):
+        else:
+            before, self._held = self._hold, len(tokens)
             self._hold = self._engine.hold(tokens, next_use=next_use)
+            if before is not None:  # only now, so that what both hold is never without a holder
+                before.release()
 
     def close(self) -> None:
         self._release()
@@ -283,78 +291,6 @@ class _Listener:
             text = text[: len(text) - (len(whole) - len(written(self._tokenizer, self._tokens, whole).text))]
         if text:
             self._delta(text)
-
-
-def _score(engine: Engine, tokens: Sequence[int], call: ScoreCall, done: Scored) -> Cancel:
-    """Score options after some tokens, from the first token on that any of the options touches."""
-    tokenizer = engine.tokenizer
-    whole = [tokenizer.append(tokens, option) if tokens else tokenizer.encode(option) for option in call.options]
-    start = min(_agreed(tokens, ids) for ids in whole)
-    if start == 0:  # nothing stays before the options: they are judged as the beginning of a text
-        head, tails = start_of_text(tokenizer), [tuple(ids) for ids in whole]
-    else:
-        head, tails = list(tokens[:start]), [tuple(ids[start:]) for ids in whole]
-    gathered = _Gathered(tails, 2 if call.alone else 1, done)
-    scorings = [engine.submit_score(head, tails, gathered.conditional, priority=call.priority)]
-    if call.alone:
-        scorings.append(
-            engine.submit_score(start_of_text(tokenizer), tails, gathered.unconditional, priority=call.priority)
-        )
-
-    def cancel() -> None:
-        for scoring in scorings:
-            scoring.cancel()
-
-    return cancel
-
-
-class _Gathered:
-    """One or two scorings of the same tokens, put together when both have ended."""
-
-    def __init__(self, tails: Sequence[tuple[int, ...]], count: int, done: Scored) -> None:
-        self._tails = tails
-        self._left = count
-        self._once = Once(done)
-        self._rows: list[tuple[float, ...]] = []
-        self._alone: list[tuple[float, ...]] = [()] * len(tails)
-        self._usage = Usage()
-
-    def conditional(self, scoring: Scoring) -> None:
-        if scoring.error is None:
-            self._rows = [score.logprobs for score in scoring.scores()]
-        self._one_ended(scoring)
-
-    def unconditional(self, scoring: Scoring) -> None:
-        if scoring.error is None:
-            self._alone = [score.logprobs for score in scoring.scores()]
-        self._one_ended(scoring)
-
-    def _one_ended(self, scoring: Scoring) -> None:
-        if scoring.error is not None:
-            self._once(ScoreOutcome(error=scoring.error))
-            return
-        self._usage += scoring.usage
-        self._left -= 1
-        if self._left == 0:
-            rows = zip(self._tails, self._rows, self._alone, strict=True)
-            self._once(ScoreOutcome(tuple(OptionScore(*row) for row in rows), usage_of(self._usage)))
-
-
-def start_of_text(tokenizer: Tokenizer) -> list[int]:
-    """What stands before a text of its own: the tokenizer's beginning, or the token that parts documents."""
-    found = tokenizer.encode("")
-    if found:
-        return found
-    parting = [tokenizer.token_id("<|endoftext|>"), tokenizer.bos_id, *tokenizer.eos_ids]
-    known = [token for token in parting if token is not None]
-    if not known:
-        raise BackendError("this model has no token that begins or ends a text, so no option can be scored alone")
-    return known[:1]
-
-
-def _agreed(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids both begin with."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _nothing_to_cancel() -> None:

@@ -105,7 +105,7 @@ class Mock(Backend):
         return len(tokens(text))
 
     def flush_cache(self) -> None:
-        self.counts["flush_cache"] += 1
+        self.count("flush_cache")
 
     # -- for its streams ------------------------------------------------------------------------------------------
 
@@ -117,6 +117,11 @@ class Mock(Backend):
             self.counts[kind] += 1
             self.calls.append(made)
         return made
+
+    def count(self, kind: str, times: int = 1) -> None:
+        """Count what is no call."""
+        with self._lock:
+            self.counts[kind] += times
 
     def failure(self, index: int) -> Exception | None:
         """The error that this call was told to have."""
@@ -201,7 +206,7 @@ class MockStream(BackendStream):
         return lambda: once(ScoreOutcome(error=BackendError("Mock: the call was cancelled")))
 
     def fork(self, count: int) -> list[BackendStream]:
-        self._backend.counts["fork"] += count
+        self._backend.count("fork", count)
         return [MockStream(self._backend, self._transcript.fork()) for _ in range(count)]
 
     def warm(self, done: Done) -> Cancel | None:
@@ -214,7 +219,7 @@ class MockStream(BackendStream):
         return lambda: once(Outcome(texts=("",), metas=({},)))
 
     def close(self) -> None:
-        self._backend.counts["close"] += 1
+        self._backend.count("close")
 
     def cannot(self, what: str) -> Exception:
         return BackendError(f"Mock cannot {what}; a backend with a model can: sgl.Engine(), sgl.RuntimeEndpoint(url)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -285,3 +286,44 @@ def test_hints_hold_and_close_releases(backend: EngineBackend) -> None:
     stream.close()
     stream.close()
     assert stream._hold is None
+
+
+def test_a_program_that_comes_further_holds_more(backend: EngineBackend) -> None:
+    stream = backend.stream()
+    stream.append(LONG)
+    waited(stream.warm)
+    stream.hint(next_use=3)
+    first = stream._hold
+    stream.append(LONG)
+    waited(stream.warm)
+    stream.hint(next_use=2)
+    backend.engine.check()  # what was asked for before has happened now
+    assert first is not None and stream._hold is not None and stream._hold is not first
+    assert (stream._hold.tokens or 0) > (first.tokens or 0)
+    stream.hint(next_use=None)
+    assert stream._hold is None
+
+
+# -- SGLang's Runtime ---------------------------------------------------------------------------------------------
+
+
+def test_a_runtime_is_a_backend_of_its_own(tiny_model: Path) -> None:
+    with pytest.warns(UserWarning, match="tp_size, log_level mean nothing"):
+        runtime = ramify.Runtime(
+            model_path=tiny_model, tp_size=1, log_level="error", schedule_policy="fcfs", max_total_tokens=2048,
+            disable_radix_cache=True, mode="fp32", threads=1, progress=False,
+        )  # fmt: skip
+    with runtime:
+        options = runtime.engine.options
+        assert (options.policy, options.cache_tokens, options.prefix_cache) == ("fcfs", 2048, False)
+        assert runtime.endpoint is runtime and runtime.get_tokenizer() is runtime.engine.tokenizer
+        made = runtime.generate("The quick", {"max_new_tokens": 3, "temperature": 0})
+        assert made.usage.completion_tokens == 3
+        assert "tiny" in str(runtime.server_info()["model_path"]) and runtime.count_tokens("The quick") > 0
+        runtime.flush_cache()
+    runtime.shutdown()
+    stream = runtime.stream()
+    stream.append("The")
+    assert "closed" in str(waited(lambda done: stream.generate(GenerateCall(GREEDY), done), error=True))
+    with pytest.raises(InvalidRequest, match="no option"):
+        ramify.Runtime(model_path=tiny_model, temperature=3)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import ramify as sgl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ramify.lang.backends.api import ApiBackend, Heard
@@ -159,6 +160,22 @@ def test_a_chat_that_cannot_go_on_needs_speculation() -> None:
         assert "num_api_spec_tokens" in str(refused)
         refused = waited(lambda done: stream.generate(GenerateCall(LINE, speculate=60), done), error=True)
         assert "does not follow the program" in str(refused)
+        backend.close()
+
+
+def test_a_program_says_how_far_to_speculate() -> None:
+    def form(s: sgl.ProgramState) -> None:
+        s += sgl.user("Tell me. Name:")
+        with s.assistant():
+            s += sgl.gen("name", stop="\n", temperature=0) + "\nBorn:" + sgl.gen("born", stop="\n", temperature=0)
+
+    with serving(openai) as server:
+        backend = OpenAI("m", base_url=server.url, continues=True)
+        plain = sgl.function(form).run(backend=backend)
+        assert (plain["name"], plain["born"], len(server.asked)) == (" Ada", " 1815", 2)
+        ahead = sgl.function(num_api_spec_tokens=60)(form).run(backend=backend)
+        assert ahead.text() == plain.text() and len(server.asked) == 2 + 1
+        assert ahead.get_meta_info("born")["usage"]["speculated_tokens"] == 5
         backend.close()
 
 
