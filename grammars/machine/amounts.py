@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ...errors import GrammarTooLarge
+from ...errors import GrammarError, GrammarTooLarge
 from ..expression import (
     ANYTHING,
     EMPTY,
@@ -20,7 +20,7 @@ from ..expression import (
     literal,
     repeat,
 )
-from ..program import Array, Definition, Lexeme, Object, Others, Program, Symbol
+from ..program import Array, Definition, Lexeme, Object, Others, Place, Program, Symbol
 from .lexemes import Lexemes
 from .nodes import NOTHING, Node
 from .scalars import spellings, value_of
@@ -44,21 +44,46 @@ def bounded(program: Program, symbol: Symbol, lexemes: Lexemes) -> Definition:
     """The definition, with `most` lowered to what there are different values for.
 
     Of arrays whose elements must differ and of keys that must: where a least number is asked for, so that one which
-    cannot be reached makes the definition impossible instead of a dead end. (A place of a prefix whose values are all
-    taken by places before it is not foreseen.)
+    cannot be reached makes the definition impossible instead of a dead end. Raises GrammarError for a place that may be
+    left without a value by those before it, which only looking ahead could avoid.
     """
     definition = program.at(symbol)
     if isinstance(definition, Array) and definition.unique and definition.least > 1:
-        places = [place for places in (*definition.prefix, definition.rest) for place in places]
-        limit = min(definition.least, COUNTED)
-        amount = _amount(program, {place.value for place in places}, limit, lexemes)
-        if amount < limit and (definition.most is None or amount < definition.most):
-            return replace(definition, most=amount)
+        return _bounded_array(program, definition, lexemes)
     if isinstance(definition, Object) and any(other.distinct for other in definition.others):
         others = tuple(_bounded_others(program, other, definition.least, lexemes) for other in definition.others)
         if others != definition.others:
             return replace(definition, others=others)
     return definition
+
+
+def _bounded_array(program: Program, definition: Array, lexemes: Lexemes) -> Definition:
+    limit = min(definition.least, COUNTED)
+    everywhere = [place for places in (*definition.prefix, definition.rest) for place in places]
+    amount = _amount(program, everywhere, limit, lexemes)
+    if amount < limit:
+        return definition if _at_most(definition.most, amount) else replace(definition, most=amount)
+    prefix = definition.prefix[:limit]
+    later = limit - len(prefix)  # places of the rest that must be filled
+    for index, places in enumerate((*prefix, definition.rest) if later else prefix):
+        rest = index == len(prefix)
+        before = limit - 1 if rest else index
+        values = _values(program, places, before + 1, lexemes)
+        if values is None or len(values) > before:
+            continue
+        if rest and len(values) < later:
+            return replace(definition, most=len(prefix) + len(values))
+        sharing = sum(_can_be_one_of(program, other, values, lexemes) for other in prefix[:index])
+        if len(values) <= sharing + (later - 1 if rest else 0):
+            raise GrammarError(
+                f"element {index} must differ from those before it, which may take all {len(values)} values that it "
+                "can have; uniqueItems cannot be enforced here: give it more values, or say which goes where"
+            )
+    return definition
+
+
+def _at_most(most: int | None, amount: int) -> bool:
+    return most is not None and most <= amount
 
 
 class Definitions:
@@ -81,37 +106,49 @@ def _bounded_others(program: Program, others: Others, least: int, lexemes: Lexem
     limit = min(max(others.least, least), COUNTED)
     if not others.distinct or limit < 2:
         return others
-    amount = _amount(program, {others.key}, limit, lexemes)
-    enough = amount >= limit or (others.most is not None and others.most <= amount)
-    return others if enough else replace(others, most=amount)
+    amount = _amount(program, [Place(others.key)], limit, lexemes)
+    return others if amount >= limit or _at_most(others.most, amount) else replace(others, most=amount)
 
 
-def _amount(program: Program, symbols: Iterable[Symbol], limit: int, lexemes: Lexemes) -> int:
-    definitions = [program.at(symbol) for symbol in symbols]
+def _amount(program: Program, places: Iterable[Place], limit: int, lexemes: Lexemes) -> int:
+    values = _values(program, places, limit, lexemes)
+    return limit if values is None else len(values)
+
+
+def _values(program: Program, places: Iterable[Place], limit: int, lexemes: Lexemes) -> frozenset[bytes] | None:
+    definitions = [program.at(place.value) for place in places]
     expressions = [one.expression for one in definitions if isinstance(one, Lexeme)]
     if len(expressions) < len(definitions):
-        return limit
+        return None
     try:
         with lexemes.lock:
             return different_values(expressions, limit, lexemes)
-    except GrammarTooLarge:  # then it is not known, and not bounded
-        return limit
+    except GrammarTooLarge:  # then it is not known, and nothing is bounded
+        return None
 
 
-def different_values(expressions: Iterable[Expression], limit: int, lexemes: Lexemes) -> int:
-    """How many different JSON scalars these spell together, counted up to `limit`."""
+def _can_be_one_of(program: Program, places: Iterable[Place], values: Iterable[bytes], lexemes: Lexemes) -> bool:
+    with lexemes.lock:
+        ours = lexemes.either({lexemes.add(spellings(value)) for value in values})
+        found = (program.at(place.value) for place in places)
+        theirs = {lexemes.add(one.expression) for one in found if isinstance(one, Lexeme)}
+        return lexemes.alive(lexemes.both({ours, lexemes.either(theirs)}))
+
+
+def different_values(expressions: Iterable[Expression], limit: int, lexemes: Lexemes) -> frozenset[bytes] | None:
+    """The different JSON scalars that these spell together, by `value_of`; None when there are `limit` or more."""
     node = lexemes.either({lexemes.add(one) for one in expressions})
     found = _strings(lexemes, lexemes.both({node, lexemes.add(_PLAIN)}), limit)
     if found is None:
-        return limit
+        return None
     values = {value_of(one) for one in found}
     while len(values) < limit:  # those that have no plain spelling in it
         node = lexemes.both({node, *(lexemes.complement(lexemes.add(spellings(value))) for value in values)})
         another = _shortest(lexemes, node)
         if another is None:
-            break
+            return frozenset(values)
         values.add(value_of(another))
-    return len(values)
+    return None
 
 
 def _strings(lexemes: Lexemes, node: Node, limit: int) -> list[bytes] | None:

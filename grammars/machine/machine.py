@@ -17,8 +17,8 @@ from .nodes import ENDLESS
 from .positions_table import PositionTable
 from .trie import Int32
 
-CALL_NODES = 100_000  # new states of expressions in one call
-MACHINE_NODES = 1_000_000  # and for one grammar
+CALL_WORK = 1_000_000  # on expressions in one call: a few seconds at most
+MACHINE_WORK = 20_000_000  # and for one grammar
 FORCED_LIMIT = 4096  # bytes of forced text that are looked for at once
 MASK_BYTES_LIMIT = 64 << 20
 
@@ -32,7 +32,7 @@ class Machine:
     def __init__(self, program: Program, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.lexemes = shared_lexemes()
-        self._nodes_left = MACHINE_NODES
+        self._work_left = MACHINE_WORK
         self._mask_bytes = 0
         with self._working():
             self._masks = masks_for(vocabulary, self.lexemes)
@@ -96,12 +96,12 @@ class Machine:
         """Alone with the lexemes, and within bounds: GrammarTooLarge where they are passed."""
         lexemes = self.lexemes
         with lexemes.lock:
-            before = len(lexemes)
-            lexemes.ceiling = before + min(CALL_NODES, self._nodes_left)
+            before = lexemes.work
+            lexemes.ceiling = before + min(CALL_WORK, self._work_left)
             try:
                 yield
             finally:
-                self._nodes_left -= len(lexemes) - before
+                self._work_left -= lexemes.work - before
                 lexemes.ceiling = ENDLESS
 
     def _masked(self, state: EarleySet) -> Words:

@@ -37,7 +37,8 @@ class Nodes:
         self.plain = bytearray()  # neither AND nor NOT in it: then it has strings, unless it is NOTHING
         self.depth: list[int] = []
         self.classes = ByteClasses()
-        self.ceiling = ENDLESS  # how many nodes there may be; see Machine
+        self.work = 0  # nodes made and parts looked at
+        self.ceiling = ENDLESS  # of work; see Machine
         self._numbers: dict[object, Node] = {}
         self.byte_set(0)
         self._new((CAT,), True, 0, 0, 0, True, 0)
@@ -104,6 +105,7 @@ class Nodes:
     def either(self, parts: set[Node]) -> Node:
         """Any of these."""
         bits, found = 0, set[Node]()
+        self._spend(len(parts))
         for part in parts:
             key = self.keys[part]
             for one in key[1] if key[0] == ALT else (part,):
@@ -122,6 +124,11 @@ class Nodes:
         if len(found) < 2:
             return next(iter(found)) if found else NOTHING
         return self._combined(ALT, found)
+
+    def _spend(self, amount: int) -> None:
+        self.work += amount
+        if self.work > self.ceiling:
+            raise GrammarTooLarge("its regular expressions have too many states; make counts and intersections smaller")
 
     def _merged(self, found: set[Node]) -> set[Node]:
         """Counts of one thing before one tail are one interval where they touch: x{2,5}y | x{0,3}y is x{0,5}y."""
@@ -158,6 +165,7 @@ class Nodes:
     def both(self, parts: set[Node]) -> Node:
         """What is in all of these."""
         sets, found = [], set[Node]()
+        self._spend(len(parts))
         for part in parts:
             key = self.keys[part]
             for one in key[1] if key[0] == AND else (part,):
@@ -255,8 +263,7 @@ class Nodes:
     ) -> Node:
         if depth > DEEPEST:
             raise GrammarTooLarge(f"an expression nested more than {DEEPEST} deep; write it flatter")
-        if len(self.keys) >= self.ceiling:
-            raise GrammarTooLarge("its regular expressions have too many states; make counts and intersections smaller")
+        self._spend(4)
         number = self._numbers[key] = len(self.keys)
         self.keys.append(key)
         self.nullable.append(nullable)

@@ -151,7 +151,7 @@ def test_states_are_dropped_when_they_are_many(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_too_many_states_of_one_grammar_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ramify.grammars.machine.machine.MACHINE_NODES", 300)
+    monkeypatch.setattr("ramify.grammars.machine.machine.MACHINE_WORK", 3000)
     matcher = matcher_of(Program([Lexeme(repeat(bytes_in(b"ab"), 1000, 2000))], 0))
     with pytest.raises(GrammarTooLarge, match="states"):
         for _ in range(2000):

@@ -152,7 +152,8 @@ INTEGERS = byte_range(0x31, 0x33)
     ],
 )
 def test_how_many_different_values_there_are(element: Expression, amount: int) -> None:
-    assert different_values([element], 7, Lexemes()) == amount
+    values = different_values([element], 7, Lexemes())
+    assert (7 if values is None else len(values)) == amount
 
 
 def test_an_array_of_more_different_values_than_there_are_is_impossible() -> None:
@@ -169,3 +170,37 @@ def test_keys_that_must_differ_and_are_too_few() -> None:
     two = matcher_of(Program([*SIGNS, key, value, Object(0, 3, 2, 1, (), (Others(4, 5),), least=2)], 6))
     assert two.accept_bytes(b"[x:1") and two.forced() == b",y:1]"
     assert matcher_of(Program([*SIGNS, key, value, Object(0, 3, 2, 1, (), (Others(4, 5, 0, 0),))], 6)).forced() == b"[]"
+
+
+@pytest.mark.parametrize(
+    ("places", "rest", "least", "outcome"),
+    [
+        ((b"12", b"12"), b"", 2, "fine"),
+        ((b"12", b"1"), b"", 2, "refused"),  # 1 may be taken
+        ((b"23", b"1"), b"", 2, "fine"),
+        ((b"1", b"1"), b"", 2, "empty"),
+        ((b"12", b"1"), b"", 1, "fine"),
+        ((b"3",), b"12", 3, "fine"),
+        ((b"1",), b"12", 3, "empty"),
+        ((b"13",), b"12", 3, "refused"),
+    ],
+)
+def test_places_that_may_be_left_without_a_value(
+    places: tuple[bytes, ...], rest: bytes, least: int, outcome: str
+) -> None:
+    values: list[Definition | None] = [Lexeme(bytes_in(values)) for values in (*places, rest)]
+    prefix = tuple((Place(4 + index),) for index in range(len(places)))
+    last = (Place(4 + len(places)),) if rest else ()
+    array = Array(0, 2, 1, prefix, last, least=least, unique=True)
+    program = Program([*SIGNS, *values, array], 4 + len(values))
+    if outcome == "fine":
+        everything = [matcher_of(program)]
+        for _ in range(2 * least + 1):
+            everything = [
+                twin for one in everything for byte in b"[],123" if (twin := one.copy()).accept_bytes(bytes([byte]))
+            ]
+            assert all(one.accepting or one._machine._earley.onward(one._trail[-1]) for one in everything)
+        assert any(one.accepting for one in everything)
+    else:
+        with pytest.raises(GrammarError, match="empty" if outcome == "empty" else "must differ"):
+            matcher_of(program)
