@@ -409,9 +409,9 @@ def test_a_role_that_is_never_closed_is_the_last_message() -> None:
 # -- Ctrl-C ------------------------------------------------------------------------------------------------------------
 
 SCRIPT = """
-import sys
+import signal
 import ramify as sgl
-from ramify.lang.backends.base import Outcome
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to it
 cancelled = []
 class Slow(sgl.Mock):
     def stream(self):
