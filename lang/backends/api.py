@@ -92,16 +92,14 @@ class ApiStream(BackendStream):
         self._prefilled = False
 
     def start_role(self, role: str) -> str:
-        before = len(self.prompt)
         self._said.start_role(role)
         self._surplus, self._prefilled = None, False
-        return self.prompt[before:]
+        return self._said.opening(self._backend.chat)
 
     def end_role(self, role: str) -> str:
-        before = len(self.prompt)
         self._said.end_role(role)
         self._surplus, self._prefilled = None, False
-        return self.prompt[before:]
+        return self._said.closing(self._backend.chat)
 
     def media(self, media: Media) -> None:
         self._backend.check_media(media)

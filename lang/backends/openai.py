@@ -107,7 +107,7 @@ class OpenAI(ApiBackend):
 
     def uses_chat(self, said: Transcript) -> bool:
         """Whether this stream goes to the chat API."""
-        return said.has_roles if self._is_chat is None else self._is_chat
+        return bool(said.roles) if self._is_chat is None else self._is_chat
 
     async def complete(self, said: Transcript, call: GenerateCall, heard: Heard | None) -> Outcome:
         if not self.uses_chat(said):

@@ -42,11 +42,12 @@ class _Link:
 class Transcript:
     """An append-only list of pieces; a fork costs nothing, whatever the length. One thread at a time may append."""
 
-    __slots__ = ("_last", "role")
+    __slots__ = ("_last", "role", "roles")
 
     def __init__(self) -> None:
         self._last: _Link | None = None
         self.role: str | None = None  # who speaks now
+        self.roles: tuple[str, ...] = ()  # who spoke, turn by turn
 
     def add(self, text: str, generated: bool = False) -> None:
         if text:
@@ -54,6 +55,7 @@ class Transcript:
 
     def start_role(self, role: str) -> None:
         self.role = role
+        self.roles = (*self.roles, role)
         self._last = _Link(Mark(role, True), self._last)
 
     def end_role(self, role: str) -> None:
@@ -66,7 +68,7 @@ class Transcript:
     def fork(self) -> Transcript:
         """The same so far; what either says from here on is its own."""
         other = Transcript()
-        other._last, other.role = self._last, self.role
+        other._last, other.role, other.roles = self._last, self.role, self.roles
         return other
 
     def pieces(self) -> list[Piece]:
@@ -78,9 +80,13 @@ class Transcript:
         found.reverse()
         return found
 
-    @property
-    def has_roles(self) -> bool:
-        return any(isinstance(piece, Mark) for piece in self.pieces())
+    def opening(self, chat: ChatFormat) -> str:
+        """What this format writes where the latest turn starts and is to be generated."""
+        return "".join(_texts(chat.marks(self.roles).answer))
+
+    def closing(self, chat: ChatFormat) -> str:
+        """What this format writes where the latest turn ends."""
+        return "".join(_texts(chat.marks(self.roles).closing)) if self.roles else ""
 
     def text(self, chat: ChatFormat = _PLAIN) -> str:
         """Everything as one text, with roles in this format, ready to be continued. Media is left out."""
