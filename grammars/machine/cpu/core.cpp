@@ -9,7 +9,7 @@ using namespace ramify;
 
 namespace {
 
-constexpr size_t LEXICON_BYTES = 160u << 20;  // past which new grammars get fresh lexemes
+constexpr size_t LEXICON_BYTES = 64u << 20;  // past which new grammars get fresh lexemes
 
 struct Core {
     Core(const u8* data, const u64* offsets, u32 count, u32 size, std::vector<u32> ends, size_t row_bytes)

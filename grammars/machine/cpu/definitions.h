@@ -41,7 +41,7 @@ struct Definition {
     // of an OBJECT, worked out from its members: bits of what each needs through others, of what must be there
     std::vector<std::vector<u32>> closed;
     std::vector<u32> must;
-    bool circular = false;
+    bool circular = false, needy = false;  // needy: some member needs another
 };
 
 // Reads the numbers that grammars/machine/native_program.py writes. Raises Broken for anything else.

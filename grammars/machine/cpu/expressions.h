@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <deque>
 #include <map>
 
 #include "byte_sets.h"
@@ -33,6 +34,7 @@ class Expressions {
     Partitions partitions;
 
     Expressions() {
+        index_.reserve(1 << 16);
         byte_set(ByteSet{});
         fresh(EPS, 0, 0, 0, 0, mixed(mixed(0, EPS), 0), true, false, 0, 0, 0, ByteSet{}, partitions.whole());
         ByteSet all;
@@ -312,7 +314,7 @@ class Expressions {
         return u32(all_.size() - 1);
     }
 
-    std::vector<Expression> all_;
+    std::deque<Expression> all_;  // not a vector: its growth would be a stall
     std::vector<u32> lists_;
     HashIndex index_;
 };

@@ -58,6 +58,10 @@ class HashIndex {
         place(hash, id);
         used_++;
     }
+    void reserve(size_t slots) {  // a power of two
+        slots_.resize(slots);
+        low_.resize(slots);
+    }
     void clear() {
         slots_.clear();
         low_.clear();

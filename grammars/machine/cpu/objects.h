@@ -79,6 +79,7 @@ class ObjectFrame {
             }
             if (d.members[i].required) put(d.must, i);
         }
+        d.needy = needs;
         if (!needs) return;
         for (u32 middle = 0; middle < members; middle++)
             if (any(d.closed[middle]))
@@ -211,10 +212,12 @@ class ObjectFrame {
     void keys(const ObjectState& state, bool one_is_enough, std::vector<Way>& offered) {
         if (most() != UNBOUNDED && state.total >= most()) return;
         Bits lacking = missing(state);
+        // then one more member does no harm, even one that leaves out others
+        bool free = !d_.needy && most() == UNBOUNDED && state.total >= d_.least && feasible(state);
         for (u32 i = state.next; i < d_.members.size(); i++) {
             if (!has(state.taken, i)) {
                 ObjectState taken = state;
-                if (with_member(taken, i) && possible(d_.members[i]) && feasible(taken))
+                if (with_member(taken, i) && possible(d_.members[i]) && (free || feasible(taken)))
                     offered.push_back({d_.members[i].key, taken.numbers(), 0, false, false});
             }
             if ((d_.ordered && has(lacking, i)) || (one_is_enough && !offered.empty())) return;
@@ -238,6 +241,15 @@ class ObjectFrame {
 
     // Takes a member; false when what it needs can come no more.
     bool with_member(ObjectState& state, u32 index) const {
+        state.value = d_.members[index].value;
+        if (!d_.needy) {
+            if (d_.ordered)
+                state.next = index + 1;
+            else
+                put(state.taken, index);
+            state.total = capped(state.total + 1, d_.least, most());
+            return true;
+        }
         const Bits& needs = d_.closed[index];
         if (d_.ordered) {
             Bits gone = needs;
@@ -259,7 +271,6 @@ class ObjectFrame {
             for (u32 word = 0; word < words_; word++) state.taken[word] &= needed[word];
         }
         state.total = capped(state.total + 1, d_.least, most());
-        state.value = d_.members[index].value;
         return true;
     }
 

@@ -14,7 +14,11 @@ struct RowHandle {
 
 class Rows {
   public:
-    Rows(u32 words, size_t limit_bytes) : words_(words), limit_(std::max<size_t>(64, limit_bytes / (words * 4 + 1))) {}
+    Rows(u32 words, size_t limit_bytes) : words_(words), limit_(std::max<size_t>(64, limit_bytes / (words * 4 + 1))) {
+        rows_.reserve(limit_);
+        more(u32(std::min<size_t>(limit_, std::max<size_t>(64, (4u << 20) / (words * 4 + 1)))));
+        std::fill(next_, next_ + stride() * left_, 0u);  // these are ready from the start
+    }
 
     u32 words() const { return words_; }
     size_t bytes() const { return rows_.size() * words_ * 4; }
@@ -30,14 +34,9 @@ class Rows {
     RowHandle make() {
         u32 index = rows_.size() < limit_ ? NONE : oldest();
         if (index == NONE) {
-            if (!left_) {
-                size_t stride = (words_ + 15) / 16 * 16;
-                left_ = 32;
-                blocks_.push_back(std::make_unique<u32[]>(stride * left_ + 16));
-                next_ = blocks_.back().get();
-            }
+            if (!left_) more(64);
             rows_.push_back({next_, 0, 0, true});
-            next_ += (words_ + 15) / 16 * 16;
+            next_ += stride();
             left_--;
             index = u32(rows_.size() - 1);
         }
@@ -51,6 +50,12 @@ class Rows {
     void release(RowHandle handle) { rows_[handle.index].holds--; }
 
   private:
+    size_t stride() const { return (words_ + 15) / 16 * 16; }
+    void more(u32 rows) {  // not touched: a page is when it is first written
+        blocks_.push_back(std::unique_ptr<u32[]>(new u32[stride() * rows]));
+        next_ = blocks_.back().get();
+        left_ = rows;
+    }
     struct Row {
         u32* words;
         u32 generation, holds;
