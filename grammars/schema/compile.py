@@ -16,7 +16,7 @@ from .normalize import Normalizer
 from .terms import shown
 
 # Keywords that are refused in some places: with them, a schema is looked at as a whole at once.
-_OFTEN_REFUSED = frozenset(("uniqueItems", "contains", "multipleOf", "$dynamicRef"))
+_OFTEN_REFUSED = frozenset(("uniqueItems", "contains", "multipleOf", "$dynamicRef", "$recursiveRef"))
 
 Whitespace = Literal["fixed", "compact", "flexible", "free"]
 Order = Literal["schema", "any"]

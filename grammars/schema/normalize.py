@@ -123,6 +123,9 @@ class Normalizer:
         if not isinstance(reference, str):
             raise GrammarError("a reference that is not a string", f"{pointer}/{word}")
         target = self.document.resolve(reference, resource, f"{pointer}/{word}", dynamic=word != "$ref")
+        recurses = word == "$recursiveRef" and isinstance(target.raw, dict) and target.raw.get("$recursiveAnchor")
+        if recurses and len(self.document.resources) > 1:
+            raise GrammarError("a $recursiveRef to one of several anchors", f"{pointer}/{word}")
         return self.terms.node(target.raw, target.pointer, target.resource)
 
     def _list(self, raw: dict[str, Any], word: str, pointer: str, resource: int) -> list[Term]:

@@ -40,7 +40,7 @@ _EXACT = concat([_SIGN, repeat(DIGIT, 1, 15), repeat(_FRACTION, 0, 1)])
 _SHORT = concat([_SIGN, repeat(DIGIT, 1, 9), repeat(concat([_POINT, repeat(DIGIT, 1, 6)]), 0, 1)])
 
 
-@lru_cache(4096)
+@lru_cache(1024)
 def number_text(shape: Numbers, dotted: bool = True) -> Expression:
     """The spellings of the numbers of this shape; `dotted`: 1.0 is an integer. GrammarTooLarge for steps that need too
     many states."""
@@ -131,7 +131,7 @@ def _signed(first: int | None, last: int | None) -> Expression:
     return either(found)
 
 
-@lru_cache(4096)
+@lru_cache(1024)
 def naturals(first: int, last: int | None) -> Expression:
     """Natural numbers from `first` to `last` in decimal."""
     if last is not None and first > last:

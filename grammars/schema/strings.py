@@ -30,7 +30,7 @@ def quoted(content: Expression) -> Expression:
 ANY_STRING_TEXT = quoted(universe("json"))
 
 
-@lru_cache(8192)
+@lru_cache(4096)
 def spelled(text: str, encoding: Encoding) -> Expression:
     """This text and no other; lone surrogates cannot be written."""
     if encoding == "written" and text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
@@ -54,7 +54,7 @@ class PatternRefused(Exception):  # never seen by a user: see `Builder`
         self.error = error
 
 
-@lru_cache(2048)
+@lru_cache(1024)
 def matching(pattern: str, encoding: Encoding) -> Expression:
     """The texts in which `pattern` is found, in the dialect of JSON Schema. PatternRefused for what is not regular."""
     try:
@@ -63,7 +63,7 @@ def matching(pattern: str, encoding: Encoding) -> Expression:
         raise PatternRefused(pattern, error) from None
 
 
-@lru_cache(2048)
+@lru_cache(1024)
 def _parsed(pattern: str):  # type: ignore[no-untyped-def]
     try:
         return parse(pattern, "ecma")
@@ -78,9 +78,18 @@ def atom_content(atom: Atom, encoding: Encoding) -> Expression:
     return matching(atom.text, encoding) if atom.kind == "pattern" else format_expression(atom.text, encoding)
 
 
-@lru_cache(4096)
 def content(shape: Strings, encoding: Encoding) -> Expression:
     """The contents of strings of this shape. With `encoding` "written", free text still comes in every spelling."""
+    # Lists of words may be long, and are seldom met again: they are not kept.
+    return _content(shape, encoding) if shape.values is None and not shape.without else _made(shape, encoding)
+
+
+@lru_cache(1024)
+def _content(shape: Strings, encoding: Encoding) -> Expression:
+    return _made(shape, encoding)
+
+
+def _made(shape: Strings, encoding: Encoding) -> Expression:
     every: Encoding = "utf8" if encoding == "utf8" else "json"
     outside = [complement(atom_content(atom, every)) for atom in shape.outside]
     if shape.without:
@@ -95,7 +104,6 @@ def content(shape: Strings, encoding: Encoding) -> Expression:
     return both(found + outside)
 
 
-@lru_cache(512)
 def words(texts: tuple[str, ...], encoding: Encoding) -> Expression:
     """Any of these texts, as a tree by what they begin with."""
     return _tree(sorted(set(texts)), 0, encoding, 0)
