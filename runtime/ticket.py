@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 
 import torch
 
@@ -128,12 +129,17 @@ class Ticket:
         if matcher is None or self._jumps is None or finish is not None:
             return None
         output = request.output
+        self.row.narrow = None
         jump = self._jumps.plan(matcher, output, request.limit - request.prompt_length)
         if jump is None:
             return None
         tokens, ends = jump.tokens, jump.ends
         if self._logprobs is not None and (ends or len(output) - jump.drop + len(tokens) >= request.limit):
             return None  # the last token is chosen as usual: its step computes the others' log-probabilities
+        if jump.opening is not None:
+            self.row.narrow = partial(self._jumps.narrowed, jump.opening)
+        if not tokens:
+            return None
         keep = len(output) - jump.drop
         finish = self._stopping.rewrite(jump.drop, tokens, len(jump.data))
         tokens = tokens[: self._stopping.count - keep]

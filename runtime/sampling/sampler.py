@@ -45,7 +45,7 @@ class RowState:
 
     __slots__ = (
         "_bans", "_biases", "_edits", "_ends", "_penalties",
-        "allowed", "edit", "mask", "matcher", "params", "position", "seed",
+        "allowed", "edit", "mask", "matcher", "narrow", "params", "position", "seed",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +60,9 @@ class RowState:
         self.seed = seed
         self.position = 0  # output tokens accepted so far
         self.matcher: Matcher | None = None
+        self.narrow: Callable[[Ids], Ids] | None = (
+            None  # leaves out allowed tokens that must not come next all the same
+        )
         self.allowed: Ids | None = None  # the only tokens that are allowed, ascending
         self.mask: Words | None = None  # bit i of word i // 32: token i is allowed; None: all are
         self.edit: Callable[[Row], None] | None = None  # changes a private copy of the row before all else
@@ -88,6 +91,9 @@ class RowState:
         if self.matcher is None:
             return
         few = self.matcher.allowed(FEW)
+        if few is not None and self.narrow is not None:
+            kept = self.narrow(few)
+            few = kept if len(kept) else few
         unwanted = self._ends if self.params.ignore_eos else self._bans if self.banning else None
         if few is not None:
             # Where nothing but the end is possible, the grammar is right and the ban is not.

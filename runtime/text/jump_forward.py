@@ -18,22 +18,45 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
 
 from ..sampling.constraint import Matcher
 from .token_boundary import BoundaryTokenizer, append_text
 
+Ids = npt.NDArray[np.int32]
+
 REMEMBERED = 4_096  # pieces of text whose longer tokens are known, and encodings
+FEW_FOLLOWERS = 48
+LONG_FOLLOWER = 4  # bytes: ` true` and ` null` are decided, ` t` is not
 TAIL = 24  # bytes before forced text that are looked at, at least: longer than nearly every token
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """How a text whose next `forced` bytes are certain may go on: with `tokens`, or with a token longer than that.
+
+    Others would spell the same text in a way that the tokenizer never does.
+    """
+
+    forced: int
+    tokens: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Jump:
-    """The last `drop` tokens of the output give way to `tokens`: the same text, and then `data`, which was forced."""
+    """The last `drop` tokens of the output give way to `tokens`: the same text, and then `data`, which was forced.
+
+    There may be none of them: then nothing is certain but how the text may go on.
+    """
 
     drop: int
     tokens: tuple[int, ...]
     data: bytes
     ends: bool  # the grammar is complete after it
+    opening: Opening | None = None
 
 
 class JumpForward:
@@ -46,6 +69,8 @@ class JumpForward:
         self._tokenizer = tokenizer
         self._sorted = sorted({token for token in tokens if token})
         self._longest = max(map(len, self._sorted), default=0)
+        self.lengths = np.array([len(token or b"") for token in tokens], np.int32)  # [tokens]: bytes of each
+        self._spanned: dict[tuple[bytes, bytes], bool] = {}
         self._extensions: dict[bytes, list[tuple[bytes, list[bytes]]]] = {}
         self._joined: dict[tuple[tuple[int, ...], str], list[int]] = {}
 
@@ -69,14 +94,38 @@ class JumpForward:
         if not matcher.accept_bytes(data):
             raise AssertionError("forced text is not accepted")
         ends = matcher.finished
-        if not ends:
-            tokens = self._certain(matcher, last, before, text, tokens)
+        places, blank = ([], False) if ends else self._places(matcher, before, data)
+        stands = not places or places[0] < 0 or self._stands(matcher, before + data)
         matcher.rollback(1)
+        if places and places[0] < 0:
+            return None
+        others = {place: self._encode(last, whole_characters(data[:place])) for place in places}
+        kept = min([len(tokens), *(common(tokens, other) for other in others.values())])
+        tokens, rest = tokens[:kept], tokens[kept:]
         fresh = len(self._bytes(tokens)) - len(before)
-        if fresh <= 0 or len(output) - len(last) + len(tokens) > room:
+        if fresh < 0 or len(output) - len(last) + len(tokens) > room:
             return None
         same = common(last, tokens)
-        return Jump(len(last) - same, tuple(tokens[same:]), data[:fresh], ends)
+        if fresh == 0 and same < len(last):
+            return None  # other tokens for the same text
+        opening = None
+        if rest and not blank:
+            firsts = {rest[0]} if stands else set()
+            for place, other in others.items():
+                if (
+                    len(other) > kept
+                    and other[kept] not in firsts
+                    and self._really_spans(before + data, len(before) + place)
+                ):
+                    firsts.add(other[kept])
+            opening = Opening(len(data) - fresh, frozenset(firsts))
+        return Jump(len(last) - same, tuple(tokens[same:]), data[:fresh], ends, opening)
+
+    def narrowed(self, opening: Opening, ids: Ids) -> Ids:
+        """The allowed tokens with which the tokenizer itself would go on."""
+        listed = np.fromiter(opening.tokens, np.int32)
+        kept: Ids = ids[(self.lengths[ids] > opening.forced) | np.isin(ids, listed)]
+        return kept
 
     def _tail(self, output: Sequence[int]) -> int | None:
         """How many tokens at the end are looked at; None when the output ends within a character."""
@@ -100,32 +149,69 @@ class JumpForward:
             found = self._joined[key] = append_text(self._tokenizer, tail, text)
         return found
 
-    def _certain(
-        self, matcher: Matcher, last: Sequence[int], before: bytes, text: str, tokens: Sequence[int]
-    ) -> Sequence[int]:
-        """The first of the `tokens`, which spell `before` and `text`, that stay whatever follows the text.
+    def _places(self, matcher: Matcher, before: bytes, data: bytes) -> tuple[list[int], bool]:
+        """Where in `data`, which follows `before`, a token may begin that spans its end; negative: in `before`.
 
-        A byte-pair encoding with a boundary at some byte is the encoding of what is before it. So where a token that
-        spans the end of the text may begin, the tokens before must be those of the text up to there; with every such
-        place in turn, what all agree on is certain. The matcher stands behind the text.
+        A byte-pair encoding with a boundary at some byte is the encoding of what is before it. So in front of such a
+        token stand the tokens of the text up to there; what these and the whole text's tokens agree on, for every such
+        place, is certain. The matcher stands behind the data. Pre-tokenizers cut a run of blanks by what comes after
+        it: where the data ends in one (the second result says so), its beginning is such a place too.
         """
-        whole, data = before + text.encode(), text.encode()
-        places = {
-            start - len(before)
-            for start in range(max(0, len(whole) - self._longest + 1), len(whole))
-            if self._spans(matcher, whole[start:])
-        }
-        blanks = whole.decode(errors="replace")
-        blanks = blanks[len(blanks.rstrip()) :]
-        if len(blanks) > 1:  # pre-tokenizers cut a run of them by what comes after it
+        whole = before + data
+        first = max(0, len(whole) - self._longest + 1)
+        places = {at - len(before) for at in range(first, len(whole)) if self._spans(matcher, whole[at:])}
+        text = whole.decode(errors="replace")
+        blanks = text[len(text.rstrip()) :]
+        if len(blanks) > 1:
             places.add(len(data) - len(blanks.encode()))
-        for place in sorted(places):
-            if place <= 0:
-                return []
-            upto = whole_characters(data[:place])
-            other = self._encode(last, upto) if upto else last
-            tokens = tokens[: common(tokens, other)]
-        return tokens
+        return sorted(places), len(blanks) > 1
+
+    def _stands(self, matcher: Matcher, text: bytes) -> bool:
+        """Whether the text's own last token may stay as it is: whether something may follow that does not join it."""
+        few = None if matcher.accepting else matcher.allowed(FEW_FOLLOWERS)
+        if few is None:
+            return True
+        context = whole_ending(text[-TAIL:])
+        followers = set()
+        for token in few:
+            follower = self._tokenizer.token_bytes(int(token))
+            if not matcher.accept(int(token)):
+                return True
+            follower += matcher.forced()
+            whole = matcher.accept_bytes(matcher.forced()) and matcher.finished
+            matcher.rollback(2)
+            if not whole and len(follower) < LONG_FOLLOWER:
+                return True  # what comes after it might make the difference
+            followers.add(follower)
+        return any(self._parts(context, follower) for follower in followers)
+
+    def _parts(self, context: bytes, follower: bytes) -> bool:
+        """Whether the tokenizer begins a token where the context ends and the follower begins."""
+        try:
+            tokens = self._tokenizer.encode_continuation((context + follower).decode())
+        except UnicodeDecodeError:
+            return True
+        return len(context) in accumulate(len(self._tokenizer.token_bytes(token)) for token in tokens)
+
+    def _really_spans(self, text: bytes, start: int) -> bool:
+        """Whether the tokenizer itself ever writes a token that begins there and spans the end of the text."""
+        piece = text[start:]
+        context = whole_ending(text[max(0, start - TAIL) : start])
+        key = (context, piece)
+        if key not in self._spanned:
+            if len(self._spanned) >= REMEMBERED:
+                self._spanned.clear()
+            longer = [first + rest for first, rests in self._longer(piece) for rest in rests]
+            self._spanned[key] = any(self._writes(context, piece + rest) for rest in longer)
+        return self._spanned[key]
+
+    def _writes(self, context: bytes, spelled: bytes) -> bool:
+        """Whether the last token of the context with these bytes spells exactly these bytes."""
+        try:
+            tokens = self._tokenizer.encode_continuation((context + spelled).decode())
+        except UnicodeDecodeError:
+            return False
+        return bool(tokens) and self._tokenizer.token_bytes(tokens[-1]) == spelled
 
     def _spans(self, matcher: Matcher, piece: bytes) -> bool:
         """Whether a token that begins with the piece and is longer is allowed, where the piece would be followed."""
@@ -173,6 +259,14 @@ def whole_characters(data: bytes) -> str:
         except UnicodeDecodeError:
             continue
     return ""
+
+
+def whole_ending(data: bytes) -> bytes:
+    """The data without what is left of a character at its beginning."""
+    start = 0
+    while start < len(data) and data[start] & 0xC0 == 0x80:
+        start += 1
+    return data[start:]
 
 
 def ends_within_a_character(data: bytes) -> bool:
