@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ramify as sgl
 from ramify.errors import BackendError
 from ramify.lang.backends.base import BackendStream, GenerateCall, Outcome, ScoreCall
 from ramify.lang.backends.endpoint import RuntimeEndpoint
@@ -304,6 +305,31 @@ def test_cancelling_keeps_what_there_was_and_hangs_up() -> None:
         assert outcomes[0].texts == (" A",) and outcomes[0].metas[0]["finish_reason"]["type"] == "abort"
         assert server.hung_up.wait(10)
         go_on.set()
+        endpoint.close()
+
+
+def test_values_made_before_a_server_died_stay_readable() -> None:
+    alive = [1]
+
+    def dying(handler: Handler, body: Any) -> None:
+        if alive:
+            alive.pop()
+            sglang(handler, "/generate", body)
+        else:
+            handler.drop()
+
+    @sgl.function
+    def form(s: sgl.ProgramState) -> None:
+        s += "Name:" + sgl.gen("name", stop="\n") + "\nBorn:" + sgl.gen("born", stop="\n") + sgl.gen("died")
+
+    with serving(breaking(dying)) as server:
+        endpoint = RuntimeEndpoint(server.url, **QUICK)
+        state = form.run(backend=endpoint)
+        assert state["name"] == " Ada"
+        for name in ("born", "died"):
+            with pytest.raises(BackendError, match="connection broke"):
+                state[name]
+        assert isinstance(state.error(), BackendError) and state["name"] == " Ada"
         endpoint.close()
 
 
