@@ -18,6 +18,7 @@ from typing import Any
 
 from ..choices import checked_options
 from ..executor import StreamExecutor
+from ..failures import again
 from ..nodes import Gen, Node, Place, ScopeEnd, ScopeStart, Select, SetVariable, Text
 from ..sampling import Sampling
 from ..state import ProgramState, append, check_text
@@ -139,16 +140,18 @@ class _Execution:
                 while stream not in self._states:
                     yield partial(self._when, ("stream", stream))
             if self._holes.get(position):
-                for blocked in self._missing(self._holes[position], at):
-                    self._rest(position)
+                for count, blocked in enumerate(self._missing(self._holes[position], at)):
+                    if not count:
+                        self._rest(position)
                     yield blocked
             if isinstance(item, Fork | Join):
                 self._flush(at)
             if isinstance(item, Fork):
                 self._fork(stream, item)
             elif isinstance(item, Join):
-                for blocked in self._branches(item):
-                    self._rest(position)
+                for count, blocked in enumerate(self._branches(item)):
+                    if not count:
+                        self._rest(position)
                     yield blocked
                 children = [self._executor(child) for child in item.children]
                 self._executor(stream).join(children, item.mode, item.place or _NOWHERE)
@@ -266,7 +269,7 @@ class _Execution:
             return value
         variable = self._variables[source]
         if variable.error is not None:
-            raise variable.error.with_traceback(None)
+            raise again(variable.error)
         return variable.value
 
     def _with_states(self, thing: Any) -> Any:
