@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 from ..errors import GrammarError
 from .grammar import Grammar
@@ -16,8 +18,19 @@ from .schema.front import json_schema
 _SAYS_NOTHING = frozenset({"binary", "base64url", "password", "path", "file-path", "directory-path", "json-string"})
 
 
+class _Schemas(GenerateJsonSchema):
+    """Pydantic's, but for a Decimal: a number, for not every string is one."""
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+        found = super().decimal_schema(schema)
+        numbers = [one for one in found.get("anyOf", ()) if one.get("type") == "number"]
+        return numbers[0] if numbers else found
+
+
 def schema_of(type_: Any) -> dict[str, Any]:
     """The JSON schema of what pydantic reads as `type_`. Raises GrammarError for a type that JSON cannot carry."""
+    if isinstance(type_, str):
+        raise GrammarError(f"{type_!r} is a string: give the type itself, for no text is evaluated here")
     if isinstance(type_, TypeAdapter):
         adapter = type_
     else:
@@ -28,7 +41,7 @@ def schema_of(type_: Any) -> dict[str, Any]:
         except (TypeError, NameError, RecursionError) as error:
             raise GrammarError(f"{_shown(type_)} is not a type that can be read: {error}") from None
     try:
-        found = adapter.json_schema(mode="validation")
+        found = adapter.json_schema(mode="validation", schema_generator=_Schemas)
     except PydanticInvalidForJsonSchema as error:
         raise GrammarError(f"{_shown(type_)} has no form in JSON: {_first_line(error)}") from None
     except PydanticUserError as error:

@@ -219,8 +219,8 @@ class CompileService:
             self._kept.put(job.key, outcome, _LEAST_WEIGHT + _WEIGHT * size)
         with self._lock:
             self._count(counted)
-            self._jobs.pop(job.key, None)
-            waiting = list(job.waiting)
+            open_ = self._jobs.pop(job.key, None) is not None  # or `close` has told them already
+            waiting = list(job.waiting) if open_ else []
         _settle(waiting, outcome)
 
     def _count(self, name: str) -> None:

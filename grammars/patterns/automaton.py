@@ -29,7 +29,7 @@ from .tree import (
 )
 
 MAX_STATES = 400
-MAX_STEPS = 200_000  # of following parts of the tree, all states together
+MAX_STEPS = 300_000  # of following parts of the tree, all states together
 MAX_EDGES = 20_000  # parts of the tree that comes out
 
 Nodes = tuple[Node, ...]  # these, one after another
@@ -149,8 +149,8 @@ class _Automaton:
             rows.append(row)
         return rows, [self._nullable(state[0], state) for state in waiting]
 
-    def _step(self) -> None:
-        self._steps += 1
+    def _step(self, cost: int = 1) -> None:
+        self._steps += cost
         if self._steps > MAX_STEPS:
             raise GrammarTooLarge("a look-around inside a repetition that takes too long to follow")
 
@@ -161,6 +161,7 @@ class _Automaton:
     # ------------------------------------------------------------ what comes after a letter
 
     def _after(self, term: Term, sample: int, state: State) -> Term:
+        self._step(len(term.terms) ** 2 if isinstance(term, Some) else 1)
         if isinstance(term, Some):
             return _any(self._after(one, sample, state) for one in term.terms)
         if isinstance(term, Every):
