@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 from typing import Any
 
 import ramify
 from measuring import main
-from protocol import Adapter, Completion, Job, NotSupportedError, Request
+from protocol import Adapter, Completion, Job, Request
 from ramify.runtime.sampling.params import SamplingParams
 
 
@@ -51,10 +50,7 @@ def sampling(request: Request) -> SamplingParams:
     """Greedy, of exactly the length asked for (or up to it, inside a schema)."""
     if not request.schema:
         return SamplingParams(temperature=0.0, max_tokens=request.max_tokens, ignore_eos=True)
-    if "json_schema" not in SamplingParams.__slots__:
-        raise NotSupportedError("not supported yet: grammars come with the next part of the project")
-    schema: dict[str, Any] = {"json_schema": json.dumps(request.schema)}
-    return SamplingParams(temperature=0.0, max_tokens=request.max_tokens, **schema)
+    return SamplingParams(temperature=0.0, max_tokens=request.max_tokens, json_schema=request.schema)
 
 
 if __name__ == "__main__":

@@ -22,22 +22,6 @@ pytestmark = pytest.mark.slow
 
 WORDS = ["red", "green", "blue", "fox", "dog", "bird", "Paris", "London", "teacher", "nurse", "order", "orderId"]
 WORDS += ["naïve", "日本語", "🙂"]
-    "red",
-    "green",
-    "blue",
-    "fox",
-    "dog",
-    "bird",
-    "Paris",
-    "London",
-    "teacher",
-    "nurse",
-    "order",
-    "orderId",
-    "naïve",
-    "日本語",
-    "🙂",
-]
 PATTERNS = [r"\d{4}-\d{2}-\d{2}", r"[A-Z][a-z]{1,8}( [A-Z][a-z]{1,8})?", r"(\+\d{1,3} )?\d{3}-\d{4}", r"#[0-9a-f]{6}"]
 REGEXES = [*PATTERNS, r"(yes|no|maybe)( (yes|no|maybe)){0,3}", r"\w{1,10}@\w{1,10}\.(com|org)", r"[^\x00-\x1f]{5,40}\."]
 
