@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..nodes import Gen, Select
 from ..sampling import Sampling
 from .graph import Fork, Graph, Position, is_model_work
 from .mermaid import mermaid
 from .picture import branch_words, branches, short, words
-from .schedule import Count, Schedule, schedule
+from .references import Argument, Reference, Value, fill
+from .schedule import Schedule, schedule
 from .svg import svg
 
 MOST_DEPTH = 40  # of forks in forks that are drawn
@@ -91,8 +93,13 @@ class Explanation:
         return f"<explanation of {self.graph.program!r}: {len(self.graph.order)} items, {self.gens} calls of the model>"
 
 
-def explain(graph: Graph, defaults: Sampling, count: Callable[[str], int | None] | None = None) -> Explanation:
-    """Explain a graph; `count` is the backend's count_tokens, or None."""
+def explain(
+    graph: Graph,
+    defaults: Sampling,
+    count: Callable[[str], int | None] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> Explanation:
+    """Explain a graph. `count` is the backend's count_tokens, or None; `arguments` are those that have values."""
     exact = count is not None and count("a") is not None
     known: dict[str, int] = {}
 
@@ -102,8 +109,21 @@ def explain(graph: Graph, defaults: Sampling, count: Callable[[str], int | None]
             known[text] = _guess(text) if found is None else found
         return known[text]
 
-    counting: Count = tokens
-    return Explanation(graph, schedule(graph, defaults, counting), exact)
+    def value(source: Argument | Value) -> Any:
+        if isinstance(source, Value) or source.path[0] not in (arguments or {}):
+            raise LookupError
+        found: Any = arguments
+        for key in source.path:
+            found = found[key]
+        return found
+
+    def text(reference: Reference) -> str | None:
+        try:
+            return str(fill(reference, value))
+        except LookupError:
+            return None
+
+    return Explanation(graph, schedule(graph, defaults, tokens, text), exact)
 
 
 def _guess(text: str) -> int:

@@ -12,6 +12,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import FrameType, GeneratorType
 from typing import Any
 
@@ -43,7 +44,8 @@ _CONTAINERS = (str, list, tuple, dict, set, frozenset, int, float, bool, bytes, 
 @contextmanager
 def guarded(holes: Holes) -> Iterator[None]:
     """While inside, a call that a template cannot hold raises LookedAt in the body instead of happening."""
-    profile, trace = sys.getprofile(), sys.gettrace()
+    profile: Any = sys.getprofile()
+    trace = sys.gettrace()
     collecting = gc.isenabled()
     gc.disable()  # what others left to the collector must not be taken for the body's doing
     watch = _Watch(holes)
@@ -53,7 +55,9 @@ def guarded(holes: Holes) -> Iterator[None]:
         yield
     finally:
         sys.settrace(trace)
-        sys.setprofile(profile)
+        sys.setprofile(profile if callable(profile) else None)
+        if hasattr(profile, "enable"):  # cProfile's is no function
+            profile.enable()
         if collecting:
             gc.enable()
 
@@ -94,16 +98,16 @@ class _Watch:
         self._trusted: FrameType | None = None  # we are below this call of a pure function: nothing to watch
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
-        if self._holes.ended is not None:
+        if event == "c_return" or event == "c_exception" or self._holes.ended is not None:
             return
         if self._trusted is not None:
             if event == "return" and frame is self._trusted:
                 self._trusted = None
-        elif event == "call":
-            if self._is_harmless(frame):
-                self._trusted = frame
-        elif event == "c_call" and not _ours(frame):
-            self._check(argument)
+        elif event == "c_call":
+            if not _ours(frame):
+                self._check(argument)
+        elif event == "call" and self._is_harmless(frame):
+            self._trusted = frame
 
     @property
     def trusts(self) -> bool:
@@ -146,8 +150,12 @@ def _place(frame: FrameType) -> Place:
 
 def _ours(frame: FrameType) -> bool:
     """Whether a frame is the language's own, which does what it must whether or not it is traced."""
-    name: str = frame.f_globals.get("__name__", "")
-    return name == _OWN or name.startswith(f"{_OWN}.")
+    return _is_own(frame.f_globals.get("__name__", ""))
+
+
+@lru_cache(maxsize=1024)
+def _is_own(module: str) -> bool:
+    return module == _OWN or module.startswith(f"{_OWN}.")
 
 
 def _module(frame: FrameType) -> str:

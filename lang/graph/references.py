@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 Key = str | int
@@ -145,6 +146,8 @@ def references(thing: Any) -> list[Reference]:
 
 def rebuild(thing: Any, change: Callable[[Any], Any]) -> Any:
     """`thing` with `change` applied to every Reference and Composed in it; the same object where nothing changed."""
+    if thing is None or type(thing) in _PLAIN:
+        return thing
     if isinstance(thing, Reference | Composed):
         return change(thing)
     if isinstance(thing, list | tuple) and not hasattr(thing, "_fields"):
@@ -160,12 +163,21 @@ def rebuild(thing: Any, change: Callable[[Any], Any]) -> Any:
 
 def replaced(thing: Any, change: Callable[[Any], Any]) -> Any:
     """One of the language's own dataclasses with `change` applied to its fields; anything else as it is."""
-    if not is_dataclass(thing) or isinstance(thing, type) or not type(thing).__module__.startswith(_OURS):
-        return thing
-    values = {f.name: getattr(thing, f.name) for f in fields(thing) if f.init and f.name != "place"}
-    changed = {name: change(value) for name, value in values.items()}
-    news = {name: value for name, value in changed.items() if value is not values[name]}
+    news = {}
+    kind: Hashable = type(thing)
+    for name in _fields_of(kind):
+        value = getattr(thing, name)
+        if value is not None and (changed := change(value)) is not value:
+            news[name] = changed
     return replace(thing, **news) if news else thing
+
+
+@lru_cache(maxsize=256)
+def _fields_of(kind: Any) -> tuple[str, ...]:
+    """The fields of one of the language's dataclasses that can hold something; none, for any other type."""
+    if not is_dataclass(kind) or not kind.__module__.startswith(_OURS):
+        return ()
+    return tuple(f.name for f in fields(kind) if f.init and f.name != "place")
 
 
 def _value(hole: Reference | Composed, lookup: Lookup) -> Any:
@@ -177,4 +189,5 @@ def _value(hole: Reference | Composed, lookup: Lookup) -> Any:
     return value
 
 
+_PLAIN = (str, int, float, bool)
 _OURS = __name__.rpartition(".graph.")[0]  # ramify.lang

@@ -14,6 +14,7 @@ from .references import Composed, Reference, Value, references
 PREFILL = 64  # tokens of a prompt that cost about as much as one decoding step
 UNKNOWN = 16  # tokens that a value which is not there yet is taken for
 Count = Callable[[str], int]
+Known = Callable[[Reference], "str | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,11 @@ class Schedule:
         return most
 
 
-def schedule(graph: Graph, defaults: Sampling, count: Count) -> Schedule:
-    """Estimate a graph whose gens fall back on `defaults`; `count` says how many tokens a text is."""
+def schedule(graph: Graph, defaults: Sampling, count: Count, known: Known = lambda reference: None) -> Schedule:
+    """Estimate a graph whose gens fall back on `defaults`.
+
+    `count` says how many tokens a text is, `known` the text of a reference that is known before the run.
+    """
     needs = dependencies(graph)
     tokens: dict[Position, int] = {}
     prompt: dict[Position, int] = {}
@@ -81,7 +85,7 @@ def schedule(graph: Graph, defaults: Sampling, count: Count) -> Schedule:
     last_need: dict[Position, Position] = {}
     gate: Position | None = None  # of what the body has read so far, what comes last
     for position, item in graph.items():
-        tokens[position] = item_tokens(item, defaults, count)
+        tokens[position] = item_tokens(item, defaults, count, known)
         before = graph.previous(position)
         prompt[position] = 0 if before is None else prompt[before] + tokens[before]
         start[position], level[position] = 0.0, 0
@@ -123,12 +127,13 @@ def reads(item: Item) -> tuple[Position, ...]:
     return tuple(dict.fromkeys((s.stream, s.position) for s in sources if isinstance(s, Value)))
 
 
-def item_tokens(item: Item, defaults: Sampling, count: Count) -> int:
+def item_tokens(item: Item, defaults: Sampling, count: Count, known: Known) -> int:
     """About how many tokens an item adds."""
     if isinstance(item, Append):
         text = item.text
         parts = text.parts if isinstance(text, Composed) else (text,)
-        return sum(UNKNOWN if isinstance(part, Reference) else count(part) for part in parts)
+        texts = [known(part) if isinstance(part, Reference) else part for part in parts]
+        return sum(UNKNOWN if text is None else count(text) for text in texts)
     if isinstance(item, Gen):
         sampling = item.sampling.over(defaults)
         return sampling.max_new_tokens if sampling.max_new_tokens is not None else 128

@@ -13,6 +13,7 @@ from .schedule import Schedule
 WIDTH, HEIGHT, LOW, GAP, LANE, MARGIN = 236, 40, 20, 14, 18, 16
 LETTERS = 33  # of 11 px monospace that fit into a box
 MOST_DEPTH = 12
+_QUOTE = {'"': "&quot;"}
 
 STYLE = """
 .ramify-graph{--paper:#fff;--ink:#1f2328;--quiet:#6a737d;--line:#afb8c1;--box:#f6f8fa;--gen:#ddf4ff;--gen-edge:#0969da;
@@ -53,7 +54,7 @@ def svg(graph: Graph, plan: Schedule, summary: Sequence[str] = ()) -> str:
     height = bottom + 26 + 17 * len(summary) + MARGIN
     return (
         f'<svg class="ramify-graph" xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title, {chr(34): "&quot;"})}">'
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(_printable(title), _QUOTE)}">'
         f"<style>{STYLE}</style>"
         f'<rect width="{width:.0f}" height="{height:.0f}" rx="8" style="fill:var(--paper)"/>'
         + "".join((*drawing.lines, *drawing.shapes, *texts))
@@ -143,7 +144,7 @@ def _box(drawing: _Drawing, position: Position, item: Item, left: float, top: fl
     count = (f"≤{tokens}" if word.kind == "gen" else str(tokens)) if tokens else ""
     head = " ".join(part for part in (word.kind, word.title) if part)
     drawing.shapes.append(
-        f'<g><title>{escape(word.detail or head)}</title><rect class="box{kind}{hot}" x="{left:.0f}" y="{top:.0f}" '
+        f'<g>{_title(word.detail or head)}<rect class="box{kind}{hot}" x="{left:.0f}" y="{top:.0f}" '
         f'width="{WIDTH}" height="{_height(item)}" rx="6"/>'
         + _text(left + 8, top + (16 if _height(item) > LOW else 14), short(head, LETTERS - len(count) - 1), "strong")
         + _text(left + WIDTH - 8, top + 16, count, "quiet", "end")
@@ -163,7 +164,7 @@ def _uses(drawing: _Drawing) -> None:
         bend = GAP - 2 if x1 <= x0 else 0
         drawing.lines.append(
             f'<path class="use" d="M{x0:.0f} {y0:.0f}C{x0 + GAP + bend:.0f} {y0:.0f} '
-            f'{x1 + (GAP if bend else -GAP):.0f} {y1:.0f} {x1:.0f} {y1:.0f}"><title>{escape(edge.name)}</title></path>'
+            f'{x1 + (GAP if bend else -GAP):.0f} {y1:.0f} {x1:.0f} {y1:.0f}">{_title(edge.name)}</path>'
         )
 
 
@@ -190,6 +191,11 @@ def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> st
         return ""
     at = "" if anchor == "start" else f' text-anchor="{anchor}"'
     return f'<text class="{kind}" x="{x:.0f}" y="{y:.0f}"{at}>{escape(_printable(text))}</text>'
+
+
+def _title(text: str) -> str:
+    """What is shown when the mouse rests on it."""
+    return f"<title>{escape(_printable(short(text, 400)))}</title>"
 
 
 def _printable(text: str) -> str:

@@ -66,6 +66,7 @@ class Holes:
         self._references: list[Reference] = []
         self.ended: LookedAt | None = None  # the first time that the body looked at something: the trace is over
         self._numbers: dict[str, str] = {}
+        self._clean: dict[int, Any] = {}  # settings that have no holes, kept so that their ids stay theirs
 
     def symbol_of(self, reference: Reference, *, text: bool) -> SymbolicText | SymbolicValue:
         """What the body gets for a reference: as a str when the value will be a str, else as an opaque value."""
@@ -96,7 +97,10 @@ class Holes:
 
     def read_all(self, thing: Any) -> Any:
         """`thing` with references in place of symbols and markers: through lists, tuples, dicts and our dataclasses."""
-        if isinstance(thing, SymbolicValue):
+        kind = type(thing)
+        if thing is None or kind is int or kind is float or kind is bool or id(thing) in self._clean:
+            return thing
+        if kind is SymbolicValue:
             return _reference(thing)
         if isinstance(thing, str):
             return self.read(str.__str__(thing)) if self.in_text(thing) else thing
@@ -105,7 +109,10 @@ class Holes:
             return read if isinstance(thing, list) else tuple(read)
         if type(thing) is dict:
             return {key: self.read_all(value) for key, value in thing.items()}
-        return replaced(thing, self.read_all)
+        read = replaced(thing, self.read_all)
+        if read is thing:
+            self._clean[id(thing)] = thing
+        return read
 
     def symbols_in(self, thing: Any) -> Any:
         """The reverse of `read_all`: symbols in place of references, through texts, lists, tuples and dicts."""

@@ -88,7 +88,8 @@ class Templates:
         given = self.signature.bind_partial(None, *args, **kwargs).arguments
         arguments, missing = self.stand_ins(dict(list(given.items())[1:]))
         template = self.template(arguments, defaults, stand_ins=missing)
-        return explain(template.graph, defaults, None if backend is None else backend.count_tokens)
+        known = {name: value for name, value in arguments.items() if name not in missing}
+        return explain(template.graph, defaults, None if backend is None else backend.count_tokens, known)
 
     def bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, defaults filled in, the state left out."""

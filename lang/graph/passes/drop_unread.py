@@ -11,7 +11,8 @@ def drop_unread(graph: Graph) -> Graph:
     """The graph without items that nothing which is read depends on.
 
     Stream 0 belongs to whoever called the program and is kept whole; so is a stream that is joined (its errors surface
-    at the join). Of other streams the part up to the last value that is used is kept. A graph that stops early is left
+    at the join). Of other streams the part up to the last join or the last value that is used is kept: what the body
+    would have waited for still raises what went wrong. A graph that stops early is left
     as it is, because the rest of the program may read anything.
     """
     if graph.stop is not None:
@@ -55,7 +56,12 @@ def _needed(graph: Graph) -> tuple[list[int], set[int]]:
 
     for stream in sorted(alive):
         need_all(stream)
-    for reference in references(graph.result):
+    read = references(graph.result)
+    for position, item in graph.items():
+        read += references(item)
+        if isinstance(item, Join):  # the body waits at it, and it raises what went wrong
+            need(position)
+    for reference in read:  # so does the body at every value that it puts into a text, be it one that nobody reads
         if isinstance(reference.source, Value):
             need((reference.source.stream, reference.source.position))
     while work:
@@ -69,7 +75,4 @@ def _needed(graph: Graph) -> tuple[list[int], set[int]]:
         if isinstance(item, Join):
             for child in item.children:
                 need_all(child)
-        for reference in references(item):
-            if isinstance(reference.source, Value):
-                need((reference.source.stream, reference.source.position))
     return needed, alive

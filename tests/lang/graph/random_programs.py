@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import strategies as st
-
 import ramify.lang.api as sgl
+from hypothesis import strategies as st
 
 NAMES = ("a", "b", "c", "d")
 ARGUMENTS = ("question", "topic")
 
-constants = st.sampled_from(["", "Q: ", "\n", "So, the answer in a few words is: ", "é{}", "A long beginning of a text. " * 3])
+constants = st.sampled_from(
+    ["", "Q: ", "\n", "So, the answer in a few words is: ", "é{}", "A long beginning of a text. " * 3]
+)
 sources = st.one_of(
     constants.map(lambda text: ("constant", text)),
     st.sampled_from(ARGUMENTS).map(lambda name: ("argument", name)),
@@ -121,7 +122,7 @@ def value_of(s: Any, part: Any, arguments: dict[str, str]) -> Any:
         case ("argument", name):
             return arguments[name]
         case ("variable", name):
-            return s[name] if name in s else f"(no {name})"
+            return s[name] if name in s else f"(no {name})"  # noqa: SIM401 - its get() waits
 
 
 def text_of(way: str, values: list[Any]) -> str:
@@ -133,7 +134,7 @@ def text_of(way: str, values: list[Any]) -> str:
         case "join":
             return ", ".join(formatted)
         case "percent":
-            return "%s and %s" % (formatted[0], formatted[-1])
+            return "%s and %s" % (formatted[0], formatted[-1])  # noqa: UP031 - people write it so
         case "dot format":
             return "{} then {last!s:>12}".format(*formatted, last=values[-1] if isinstance(values[-1], str) else "x")
         case "upper":
@@ -149,4 +150,8 @@ def text_of(way: str, values: list[Any]) -> str:
 
 def without_reads(block: list[Any]) -> list[Any]:
     """A block in which no text reads a variable, which may be the one that is being made."""
-    return [("text", "bare", [("constant", "text ")]) if one[0] in ("text", "set") else one for one in block if one[0] in ("text", "gen", "select", "set")]
+    return [
+        ("text", "bare", [("constant", "text ")]) if one[0] in ("text", "set") else one
+        for one in block
+        if one[0] in ("text", "gen", "select", "set")
+    ]

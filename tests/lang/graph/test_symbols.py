@@ -27,7 +27,7 @@ BUILDING: dict[str, Callable[[Any, Any], str]] = {
     "repr": lambda q, v: f"{q!r} {v!r} {v!s}",
     "add": lambda q, v: "<" + q + ">" + q,
     "add in place": lambda q, v: (lambda text: text.__iadd__(q) if hasattr(text, "__iadd__") else text + q)("x"),
-    "percent": lambda q, v: "%s" % q + "%s-%s" % (q, v) + "%(a)s" % {"a": q},
+    "percent": lambda q, v: "%s" % q + "%s-%s" % (q, v) + "%(a)s" % {"a": q},  # noqa: UP031 - people write it so
     "format": lambda q, v: "{} {0.__class__!s:.0}{q}".replace("{0.__class__!s:.0}", "").format(v, q=q),
     "join": lambda q, v: ", ".join([q, "b", q]) + q.join(["x", "y"]),
     "repeat": lambda q, v: "".join(q for _ in range(3)),
@@ -102,7 +102,8 @@ def test_every_method_of_str_is_recorded_or_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [ascii, repr, str.upper, lambda t: t[:9], lambda t: t[3:], lambda t: t.replace("b", "x"), str.strip, str.swapcase]
+    "damage",
+    [ascii, repr, str.upper, lambda t: t[:9], lambda t: t[3:], lambda t: t.replace("b", "x"), str.strip, str.swapcase],
 )
 def test_a_damaged_marker_is_noticed(damage: Callable[[str], str]) -> None:
     holes, q, _ = symbols("ab " * 20)
