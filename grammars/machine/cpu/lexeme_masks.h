@@ -22,7 +22,7 @@ class LexemeMasks {
     LexemeMasks(Lexemes& lexemes, const Trie& trie, Rows& rows) : lexemes_(lexemes), trie_(trie), rows_(rows), counts_(lexemes, trie) {
         states_.resize(trie.longest + 2);
         beside_.resize(trie.longest + 2);
-        scratch_.resize(rows.words());
+        scratch_.resize(rows.words() + 1);
     }
 
     // The mask of a state; good until the next call. Its row, when dense, is there now.
@@ -131,24 +131,34 @@ class LexemeMasks {
     // A walk of the tokens behind a node through the state's automaton.
     void walk(u32 state, LexemeMask& mask, u32 root) {
         Found found(rows_.words());
-        inside_.clear();
-        u32 steps = 0;
-        states_[trie_.nodes[root].depth] = state;
+        inside_.resize(trie_.nodes.size() + 1);
+        u32 steps = 0, met = 0, no_token = rows_.words() * 32;  // a bit behind the row's
+        dense_.begin();
+        states_[trie_.nodes[root].depth] = dense_.number(state, lexemes_);
         std::fill(scratch_.begin(), scratch_.end(), 0u);
         const ByteSet first = lexemes_.nodes[state].first;
         auto walk_from = [&](u32 at, u32 end) {
             for (; at < end; steps++) {
                 const TrieNode& node = trie_.nodes[at];
-                u32 next = lexemes_.step(states_[node.depth - 1], node.byte);
-                if (next == NOTHING) {
+                u32 next = dense_.step(states_[node.depth - 1], node.byte, lexemes_);
+                if (next == 0) {
                     at = node.end;
                     continue;
                 }
                 states_[node.depth] = next;
-                if (node.token != NONE) inside_.push_back(at);
-                for (u32 token = node.token; token != NONE; token = trie_.same[token]) found.add(token, scratch_);
-                if (lexemes_.nullable(next) && node.end > at + 1) found.remains.push_back({at, 0});
-                at = next == EMPTY ? node.end : at + 1;
+                // without a branch: whether a node has a token cannot be foreseen
+                u32 token = std::min(node.token, no_token);
+                scratch_[token >> 5] |= 1u << (token & 31);
+                inside_[met] = at;
+                met += token != no_token;
+                if (u8 flags = dense_.flags(next)) {
+                    if (flags & Dense::NULLABLE && node.end > at + 1) found.remains.push_back({at, 0});
+                    if (flags & Dense::OVER) {
+                        at = node.end;
+                        continue;
+                    }
+                }
+                at++;
             }
         };
         if (root)
@@ -158,6 +168,12 @@ class LexemeMasks {
                 if (first.has(u8(byte)) && trie_.first[byte] != NONE)
                     walk_from(trie_.first[byte], trie_.nodes[trie_.first[byte]].end);
         lexemes_.budget->spend(steps / 8);
+        inside_.resize(met);
+        scratch_.back() = 0;
+        for (u32 node : inside_) {
+            if (found.count > found.most_few && !trie_.twins) break;
+            for (u32 token = trie_.nodes[node].token; token != NONE; token = trie_.same[token]) found.add(token, scratch_);
+        }
         drop_needless(found.remains);
         u32 behind = 0;
         for (const Remains& one : found.remains) behind += trie_.nodes[one.node].end - one.node;
@@ -214,6 +230,41 @@ class LexemeMasks {
         keep(found, mask);
     }
 
+    // The states of one walk, numbered as they turn up, each with its transitions by byte: one look-up a step.
+    class Dense {
+      public:
+        static constexpr u8 NULLABLE = 1, OVER = 2;  // OVER: nothing may come any more
+        void begin() {
+            states_.assign(1, NOTHING);
+            flags_.assign(1, 0);
+            numbers_.clear();
+            next_.resize(256);
+        }
+        u32 number(u32 state, const Lexemes& lexemes) {
+            if (state == NOTHING) return 0;
+            auto added = numbers_.try_emplace(state, u32(states_.size()));
+            if (added.second) {
+                states_.push_back(state);
+                flags_.push_back(u8(lexemes.nullable(state) * NULLABLE | (state == EMPTY) * OVER));
+                next_.resize(states_.size() * 256);
+                std::fill(next_.end() - 256, next_.end(), UNKNOWN);
+            }
+            return added.first->second;
+        }
+        u8 flags(u32 number) const { return flags_[number]; }
+        u32 step(u32 number_, u8 byte, Lexemes& lexemes) {
+            u32 found = next_[number_ * 256 + byte];
+            if (found != UNKNOWN) return found;
+            found = number(lexemes.step(states_[number_], byte), lexemes);
+            return next_[number_ * 256 + byte] = found;
+        }
+
+      private:
+        std::vector<u32> states_, next_;
+        std::vector<u8> flags_;
+        std::unordered_map<u32, u32> numbers_;
+    } dense_;
+
     struct Found {  // by a walk; the tokens' bits are in scratch_
         explicit Found(u32 words) : most_few(words / 2) {}
         std::vector<u32> few;
@@ -229,7 +280,7 @@ class LexemeMasks {
         mask.dense = found.count > found.most_few;
         if (mask.dense) {
             mask.row = rows_.make();
-            std::copy(scratch_.begin(), scratch_.end(), rows_.get(mask.row));
+            std::copy(scratch_.begin(), scratch_.end() - 1, rows_.get(mask.row));
         } else
             mask.few = std::move(found.few);
         if (mask.crossing != &nothing_ && mask.crossing) return;  // only its row was gone

@@ -22,6 +22,7 @@ class Trie {
     std::vector<u32> same;    // token -> the next token with the same bytes
     std::vector<u32> before;  // node -> how many nodes before it have tokens
     u32 longest = 0;
+    bool twins = false;  // some tokens have the same bytes
     u32 first[256];  // the root's child by byte, NONE where there is none
 
     // Tokens of no bytes are left out: they are never allowed.
@@ -50,7 +51,10 @@ class Trie {
                 nodes.push_back({0, NONE, u16(at + 1), text[at]});
             }
             TrieNode& last = nodes[path.back()];
-            if (last.token != NONE) same[token] = last.token;
+            if (last.token != NONE) {
+                same[token] = last.token;
+                twins = true;
+            }
             last.token = token;
             longest = std::max(longest, u32(size));
         }
