@@ -250,9 +250,9 @@ def test_a_thousand_options_share_the_prefix(backend: EngineBackend) -> None:
     told = score(stream, *options)
     prompt, longest = len(stream.tokens()), max(len(row.token_ids) for row in told.scores)
     assert len(told.scores) == 1000
-    # the prompt once, then each option's own tokens, with less than a page of the prompt again
-    assert told.usage["computed_tokens"] <= prompt + 1000 * (longest + prompt % PAGE)
-    assert prompt + 1000 * (longest + prompt % PAGE) < 1000 * prompt / 2, "without sharing it is the prompt each time"
+    assert longest >= 3, "an option is several tokens"
+    assert told.usage["computed_tokens"] <= prompt + 200 * (PAGE + longest), "the prompt once, and few requests more"
+    assert prompt + 200 * (PAGE + longest) < 1000 * prompt / 8, "without sharing it is the prompt each time"
 
 
 # -- roles --------------------------------------------------------------------------------------------------------
