@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .graph import Fork, Graph, Item, Position
+from .graph import Fork, Graph, Item, Position, is_model_work
 from .picture import branch_words, branches, short, words
 from .schedule import Schedule
 
@@ -18,7 +18,9 @@ def mermaid(graph: Graph, plan: Schedule) -> str:
         if edge.before in drawn and edge.after in drawn:
             arrow = f"-. {_escaped(edge.name)} .->" if edge.kind == "use" else "-->"
             lines.append(f"  {_name(edge.before)} {arrow} {_name(edge.after)}")
-    critical = [_name(position) for position in plan.critical if position in drawn]
+    critical = [
+        _name(position) for position in plan.critical if position in drawn and is_model_work(graph.item(position))
+    ]
     if critical:
         lines += ["  classDef critical stroke-width:3px", f"  class {','.join(critical)} critical"]
     if graph.stop is not None:

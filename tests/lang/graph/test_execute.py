@@ -74,12 +74,13 @@ def test_calls_know_their_priority() -> None:
         s += "and " + sgl.gen("b")
 
     backend = Manual()
-    begin(program.compile(), backend, q="Q")
+    _, came = begin(program.compile(), backend, q="Q")
     first = backend.call(0).call
     assert first is not None and first.priority == -1
     backend.call(0).finish("x")
     assert backend.call(1).call.priority == 0 and backend.call(1).text == "Qxthen Q: and "
     backend.call(1).finish("y")
+    assert eventually(lambda: bool(came))
 
 
 def test_a_stream_that_waits_says_for_how_long() -> None:
