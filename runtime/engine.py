@@ -252,7 +252,7 @@ class Engine:
 
     def hold(self, tokens: Sequence[int], *, next_use: float = 1.0, cache_salt: str | None = None) -> Hold:
         """Keep what is cached of these tokens for a program that comes back to it in so many of its steps."""
-        return Hold(self._loop, list(tokens), cache_salt, next_use)
+        return Hold(self._loop, list(tokens), cache_salt, next_use, self.options.holds)
 
     # -- control ---------------------------------------------------------------------------------------------------
 

@@ -18,8 +18,11 @@ class Hold:
     calls to the engine. Release it, or use `with`.
     """
 
-    def __init__(self, loop: EngineLoop, tokens: Sequence[int], namespace: Hashable, next_use: float) -> None:
+    def __init__(
+        self, loop: EngineLoop, tokens: Sequence[int], namespace: Hashable, next_use: float, works: bool = True
+    ) -> None:
         self._loop = loop
+        self._works = works  # False: an ablation; it does nothing
         self._next_use = checked(next_use)
         self._mark: Mark | None = None
         self._released = False
@@ -53,7 +56,8 @@ class Hold:
         self.release()
 
     def _begin(self, tokens: Sequence[int], namespace: Hashable) -> None:
-        self._mark = self._loop.scheduler.memory.mark(tokens, namespace, self._next_use)
+        if self._works:
+            self._mark = self._loop.scheduler.memory.mark(tokens, namespace, self._next_use)
 
     def _expect(self) -> None:
         if self._mark is not None:

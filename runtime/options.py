@@ -32,6 +32,7 @@ class EngineOptions:
     policy: Policy = _option("lpm", "order of waiting requests: longest cached prefix, tree order, arrival, priority")
     eviction: Eviction = _option("lru", "which cached pages go first when memory runs out")
     prefix_cache: bool = _option(True, "reuse the KV of equal prefixes across requests")
+    holds: bool = _option(True, "keep cached tokens that live programs will come back to")
     jump_forward: bool = _option(True, "append text that a grammar leaves no choice about without decoding it")
     progress: bool | None = _option(None, "progress bars on stderr (default: when it is a terminal)")
 

@@ -229,11 +229,14 @@ def test_held_tokens_outlive_others_and_go_in_the_order_of_their_next_use(tiny_m
         assert engine.stats().recomputed_tokens - before == 96
 
 
-def test_without_a_hold_they_are_evicted(tiny_model: Path) -> None:
-    """The control for the test above."""
-    with Engine(tiny_model, mode="fp32", cache_tokens=40 * 16, progress=False) as engine:
+@pytest.mark.parametrize("switched_off", [True, False])
+def test_without_a_hold_they_are_evicted(tiny_model: Path, switched_off: bool) -> None:
+    """The control for the test above; and an engine that is told to ignore holds is no better."""
+    with Engine(tiny_model, mode="fp32", cache_tokens=40 * 16, holds=not switched_off, progress=False) as engine:
         first = list(range(10, 10 + 96))
         engine.generate(first, max_tokens=1, temperature=0)
+        if switched_off:
+            engine.hold(first)
         for start in range(12):
             fill(engine, start)
         assert cached(engine, first) == 0

@@ -261,3 +261,14 @@ def test_tokens_beyond_the_vocabulary_are_refused(sampler: Sampler, params: dict
 def test_rows_and_logits_must_agree(sampler: Sampler) -> None:
     with pytest.raises(ValueError, match="zip"):
         sampler.sample(some_logits(2), [sampler.row(SamplingParams())])
+
+
+def test_tokens_taken_back_leave_no_trace(sampler: Sampler) -> None:
+    params = SamplingParams(seed=4, frequency_penalty=0.7, presence_penalty=0.3, repetition_penalty=1.2)
+    one, other = sampler.row(params, [1, 2]), sampler.row(params, [1, 2])
+    one.accept([5, 6, 7])
+    other.accept([5, 6, 9, 9, 11])
+    other.take_back([9, 9, 11])
+    other.accept([7])
+    logits = some_logits(1)
+    assert (one.position, sampler.sample(logits, [one])) == (other.position, sampler.sample(logits, [other]))
