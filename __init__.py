@@ -25,10 +25,16 @@ if TYPE_CHECKING:
     from .lang.api import user_begin as user_begin
     from .lang.api import user_end as user_end
     from .lang.api import video as video
+    from .lang.backends.anthropic import Anthropic as Anthropic
+    from .lang.backends.endpoint import RuntimeEndpoint as RuntimeEndpoint
     from .lang.backends.engine import Runtime as Runtime
+    from .lang.backends.litellm import LiteLLM as LiteLLM
     from .lang.backends.mock import Mock as Mock
     from .lang.backends.mock import NullBackend as NullBackend
+    from .lang.backends.openai import OpenAI as OpenAI
     from .lang.backends.replay import Replay as Replay
+    from .lang.backends.server_args import ServerArgs as ServerArgs
+    from .lang.backends.vertexai import VertexAI as VertexAI
     from .lang.choices import greedy_token_selection as greedy_token_selection
     from .lang.choices import token_length_normalized as token_length_normalized
     from .lang.choices import unconditional_likelihood_normalized as unconditional_likelihood_normalized
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     from .lang.global_config import global_config as global_config
     from .lang.options import ExecutionOptions as ExecutionOptions
     from .lang.program import SglFunction as SglFunction
+    from .lang.record import load_run as load_run
     from .lang.state import ProgramState as ProgramState
     from .lang.state import ProgramStateGroup as ProgramStateGroup
     from .lang.tools import describe_tools as describe_tools
@@ -76,10 +83,11 @@ _HOMES = {
     "describe_tools": (".lang.tools", "describe_tools"),
     "use_tools": (".lang.agents", "use_tools"),
     "SglFunction": (".lang.program", "SglFunction"),
+    "load_run": (".lang.record", "load_run"),
     "ExecutionOptions": (".lang.options", "ExecutionOptions"),
     "global_config": (".lang.global_config", "global_config"),
     "Engine": (".runtime.engine", "Engine"),
-    "ServerArgs": (".runtime.options", "EngineOptions"),
+    "ServerArgs": (".lang.backends.server_args", "ServerArgs"),
     "Runtime": (".lang.backends.engine", "Runtime"),
     "RuntimeEndpoint": (".lang.backends.endpoint", "RuntimeEndpoint"),
     "OpenAI": (".lang.backends.openai", "OpenAI"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import ramify as sgl
@@ -183,3 +185,20 @@ def test_cache_prefills_what_every_run_begins_with() -> None:
     assert qa.cache(backend) == "<system>Be brief.</system><user>Q: "
     assert (backend.calls[0].kind, backend.calls[0].text) == ("warm", "<system>Be brief.</system><user>Q: ")
     assert not backend.closed
+
+
+def test_names_for_type_checkers_are_the_names_that_are_there() -> None:
+    source = Path(sgl.__file__).read_text()
+    seen = set(re.findall(r"import \w+ as (\w+)", source.split("__version__")[0]))
+    assert seen == set(sgl.__all__) - {"__version__"}
+
+
+def test_server_args_are_checked_when_they_are_made() -> None:
+    assert sgl.ServerArgs(model_path="m", max_running_requests=3).options.max_running == 3
+    with pytest.raises(ValueError, match="no option 'foo'"):
+        sgl.ServerArgs(foo=1)
+
+
+def test_a_name_that_is_not_there_is_said() -> None:
+    with pytest.raises(AttributeError, match="module 'ramify' has no attribute 'gem'"):
+        sgl.gem  # noqa: B018
