@@ -79,7 +79,7 @@ class PositionTable:
             found = []
             for way in ways.ways:
                 lexeme = self._lexeme(way.symbol, way.used)
-                if lexeme != NOTHING or (lexeme is None and self.possible(way.symbol)):
+                if self.possible(way.symbol) if lexeme is None else lexeme != NOTHING:
                     target = self.at(position.symbol, way.state)
                     if not self._used_up(target):
                         found.append(Step(lexeme or NOTHING, way.symbol, target, way.recorded))

@@ -67,6 +67,7 @@ def check(program: Program, alphabet: bytes, longest: int, shorter: int) -> None
 @example([Rules(((7,), (A,))), Rules(((6,), (8,))), Rules(((7, 7), ()))])  # loops that read nothing
 @example([Counted(7, 2, 5, 8), Rules(((A,), ())), Rules(((B,), ()))])  # nothing, separated by nothing
 @example([Rules(((A, 7),)), Rules(((B, 7),)), Rules(((),))])  # a rule that never ends
+@example([Counted(A, 0, None, 8), Rules(((),)), Counted(A, 2, None, 8)])  # a separator that never ends
 def test_rules_and_counts(definitions: list[Definition]) -> None:
     check(Program([*LEXEMES, *definitions], 6), b"ab", 6, 3)
 
