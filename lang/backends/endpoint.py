@@ -14,7 +14,7 @@ from ..chat_templates import of_template
 from .api import ApiBackend, Heard
 from .base import GenerateCall, OptionScore, Outcome, ScoreCall, ScoreOutcome
 from .endpoint_wire import PREFILL, generate_body, read_meta, read_outcome, read_scores
-from .http import HttpClient, HttpSettings, StreamCut
+from .http import HttpClient, HttpError, HttpSettings, StreamCut
 from .transcript import Transcript
 
 
@@ -59,7 +59,12 @@ class RuntimeEndpoint(ApiBackend):
         return str(self.model_info.get("model_path", "unknown"))
 
     def server_info(self) -> Mapping[str, Any]:
-        info = self.loop.wait(self._http.get("/get_server_info"))
+        try:
+            info = self.loop.wait(self._http.get("/get_server_info"))
+        except HttpError as error:
+            if error.status != 404:
+                raise
+            info = self.loop.wait(self._http.get("/server_info"))  # its newer name
         return {"backend": self.name, **(info if isinstance(info, Mapping) else {})}
 
     get_server_info = server_info

@@ -48,6 +48,16 @@ def test_it_asks_for_the_model_at_once(server: Server, endpoint: RuntimeEndpoint
     assert endpoint.get_server_info()["model_path"] == "tests/story"
 
 
+def test_the_newer_name_of_the_servers_info() -> None:
+    def newer(handler: Handler, path: str, body: Any) -> None:
+        sglang(handler, "/unknown" if path == "/get_server_info" else path, body)
+
+    with serving(newer) as other:
+        endpoint = RuntimeEndpoint(other.url, **QUICK)
+        assert endpoint.server_info()["model_path"] == "tests/story"
+        endpoint.close()
+
+
 def test_a_program(server: Server, endpoint: RuntimeEndpoint) -> None:
     stream = endpoint.stream()
     stream.append("Name:")
