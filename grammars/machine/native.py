@@ -6,6 +6,7 @@ import ctypes
 import threading
 import weakref
 from array import array
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +15,11 @@ import numpy.typing as npt
 
 from ...errors import GrammarError, GrammarTooLarge, InvalidRequest
 from ..expression import Expression
+from ..joining import symbols as symbols_in
 from ..program import Program
 from ..vocabulary import Vocabulary
+from .amounts import Definitions
+from .lexemes import shared_lexemes
 from .matcher import Matcher
 from .native_core import DONE, NEED, REFUSED, TOO_LARGE, Window, grammar_core
 from .native_program import definition_code, expression_code
@@ -85,6 +89,7 @@ class NativeMachine:
         self.core = native_vocabulary(vocabulary)
         self.library = self.core.library
         self._program = program
+        self._definitions = Definitions(program, shared_lexemes())
         lexicon = ctypes.c_uint64()
         self.handle = self.library.ramify_grammar_new(self.core.handle, program.start, ctypes.byref(lexicon))
         if not self.handle:
@@ -93,6 +98,8 @@ class NativeMachine:
         self._lexicon = lexicon.value
         self._making = threading.RLock()
         self._made: set[int] = set()
+        self._ahead = 4  # definitions given to the core before it needs them
+        self._frontier: deque[int] = deque()  # definitions made, whose own parts may not be
 
     def matcher(self) -> NativeMatcher:
         """A matcher at the beginning of a text."""
@@ -128,6 +135,8 @@ class NativeMachine:
             with self._making:
                 for symbol in symbols:
                     self._define(symbol)
+                if self._program.define is None:
+                    self._define_ahead()
             return
         size = self.library.ramify_needed_text(None, 0)
         buffer = ctypes.create_string_buffer(size)
@@ -138,9 +147,21 @@ class NativeMachine:
 
     def _define(self, symbol: int) -> None:
         if symbol not in self._made:
-            definition = definition_code(self._program.at(symbol), self.expression)
+            definition = definition_code(self._definitions.at(symbol), self.expression)
             self._call_once(self.library.ramify_define, symbol, _address(definition), len(definition))
             self._made.add(symbol)
+            self._frontier.append(symbol)
+
+    def _define_ahead(self) -> None:
+        """Define what the definitions made so far refer to, twice as many each time: the core begins its call anew
+        after each need, which would make the first call on 20,000 rules quadratic. Only of programs made as a whole."""
+        self._ahead *= 2
+        left = self._ahead
+        while left > 0 and self._frontier:
+            for part in symbols_in(self._definitions.at(self._frontier.popleft())):
+                if part not in self._made:
+                    self._define(part)
+                    left -= 1
 
     def _complain(self, code: int) -> None:
         if code == TOO_LARGE:
