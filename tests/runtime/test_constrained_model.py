@@ -1,6 +1,6 @@
 """The embedded model under a hundred constraints: every finished answer obeys, and forced text is free.
 
-RAMIFY_SOAK=10000 in the environment says how many answers to make instead of a few hundred.
+RAMIFY_SOAK=10000 in the environment says how many answers to make instead of two hundred.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def constraints(count: int) -> list[tuple[dict[str, Any], Callable[[str], bool]]
 
 
 def test_every_answer_at_temperature_one_obeys(engine: Engine) -> None:
-    count = int(os.environ.get("RAMIFY_SOAK", "300"))
+    count = int(os.environ.get("RAMIFY_SOAK", "200"))
     made = constraints(100)
     finished = 0
     for start in range(0, count, 500):
