@@ -20,6 +20,30 @@ from engines.protocol import Engine, NotOffered, engine_class
 
 WALK_TOKENS = 250
 WALK_SECONDS = 2.0  # for all walks of one grammar
+FOLLOWS = (
+    '"',
+    "a",
+    "s",
+    "A",
+    "1",
+    "-",
+    ".",
+    " ",
+    "  ",
+    ", ",
+    ": ",
+    "}",
+    "]",
+    "{",
+    "[",
+    '"a',
+    '":',
+    '",',
+    "]}",
+    "\\",
+    "\n",
+    "é",
+)
 CLOSERS = ('"', "}", "]", "]}", '"}', "}}", '"]', " }", " ]", "0", "1", "a", "e", '",', ",", " ", ":", '":')
 
 
@@ -130,7 +154,7 @@ class Measured:
     def jumped(self, compiled: Any, instance: Any) -> list[int]:
         """Tokens of the instance in all, those that need no step, and of these those that the tokenizer puts otherwise.
 
-        Forced text is cut into tokens together with what is before it, and the last token is left to the model.
+        Forced text is cut into tokens together with what is before it; what could still change is left to the model.
         """
         engine = self.engine
         text = text_of(self.kind, instance)
@@ -140,8 +164,7 @@ class Measured:
             forced = engine.forced(state)
             if isinstance(forced, str) and forced:
                 before = engine.tokenizer.decode(own[:at], skip_special_tokens=False)
-                together = engine.encode(before + forced)
-                forced = together[at:-1] if together[:at] == own[:at] else []
+                forced = self.settled(before, forced)[at:]
             for token in forced or []:
                 if at >= len(own):
                     break
@@ -155,6 +178,15 @@ class Measured:
                     return [0, 0, 0]
                 at += 1
         return [len(own), jumped, otherwise]
+
+    def settled(self, before: str, forced: str) -> list[int]:
+        """The tokens of the text that stay the same whatever follows, as far as a few continuations can tell."""
+        tokens = self.engine.encode(before + forced)
+        for follows in FOLLOWS:
+            others = self.engine.encode(before + forced + follows)
+            same = (left == right for left, right in zip(tokens, others, strict=False))
+            tokens = tokens[: next((index for index, equal in enumerate(same) if not equal), len(others))]
+        return tokens
 
 
 def main() -> None:

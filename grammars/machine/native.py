@@ -193,14 +193,14 @@ class NativeMatcher(Matcher):
     """Where one text stands in a grammar; the same as `Matcher`, compiled. For one thread at a time."""
 
     def __init__(self, machine: NativeMachine, handle: int) -> None:
-        self._machine = machine
+        self._native = machine
         self._handle = handle
         self._core = machine.core
         self._accept = machine.library.ramify_accept
         self._window: Window = Window.from_address(machine.library.ramify_matcher_window(handle))
 
     def __del__(self) -> None:
-        self._machine.library.ramify_matcher_free(self._handle)
+        self._native.library.ramify_matcher_free(self._handle)
 
     def __repr__(self) -> str:
         where = "finished" if self.finished else "accepting" if self.accepting else "within"
@@ -223,7 +223,7 @@ class NativeMatcher(Matcher):
 
     def _found_row(self) -> int:
         self._check_not_ended()
-        self._machine.call(self._machine.library.ramify_mask, self._handle)
+        self._native.call(self._native.library.ramify_mask, self._handle)
         address = int(self._window.row)
         if not address:
             raise GrammarError(
@@ -241,8 +241,8 @@ class NativeMatcher(Matcher):
         self._check_not_ended()
         found = np.empty(limit, np.int32)
         count = ctypes.c_uint32()
-        self._machine.call(
-            self._machine.library.ramify_allowed, self._handle, limit, found.ctypes.data, ctypes.byref(count)
+        self._native.call(
+            self._native.library.ramify_allowed, self._handle, limit, found.ctypes.data, ctypes.byref(count)
         )
         return found[: count.value] if count.value <= limit else None
 
@@ -254,17 +254,17 @@ class NativeMatcher(Matcher):
         return code == DONE or (code != REFUSED and self._retried(self._accept, token))
 
     def _retried(self, function: Callable[..., int], *arguments: Any) -> bool:
-        return self._machine.call(function, self._handle, *arguments)
+        return self._native.call(function, self._handle, *arguments)
 
     def accept_bytes(self, data: bytes) -> bool:
         """Go on with bytes, in one step for `rollback`. False, and nothing changed, where they lead out."""
-        return self._machine.call(self._machine.library.ramify_accept_bytes, self._handle, data, len(data))
+        return self._native.call(self._native.library.ramify_accept_bytes, self._handle, data, len(data))
 
     def rollback(self, count: int) -> None:
         """Take back the last `count` accepts. Raises InvalidRequest when there were not as many."""
         if not 0 <= count <= len(self):
             raise InvalidRequest(f"cannot roll back {count} of {len(self)} steps")
-        self._machine.call(self._machine.library.ramify_rollback, self._handle, count)
+        self._native.call(self._native.library.ramify_rollback, self._handle, count)
 
     def forced(self) -> bytes:
         """The bytes that must come next, whatever tokens spell them; empty where there is a choice.
@@ -273,7 +273,7 @@ class NativeMatcher(Matcher):
         """
         buffer = ctypes.create_string_buffer(FORCED_LIMIT)
         count = ctypes.c_uint64()
-        self._machine.call(self._machine.library.ramify_forced, self._handle, buffer, FORCED_LIMIT, ctypes.byref(count))
+        self._native.call(self._native.library.ramify_forced, self._handle, buffer, FORCED_LIMIT, ctypes.byref(count))
         return buffer.raw[: count.value]
 
     @property
@@ -284,14 +284,14 @@ class NativeMatcher(Matcher):
     @property
     def finished(self) -> bool:
         """Whether the text is complete and nothing but its end may follow."""
-        return self._machine.call(self._machine.library.ramify_finished, self._handle)
+        return self._native.call(self._native.library.ramify_finished, self._handle)
 
     def copy(self) -> NativeMatcher:
         """Another matcher at the same place, with the same past."""
         made = ctypes.c_void_p()
-        self._machine.call(self._machine.library.ramify_matcher_copy, self._handle, ctypes.byref(made))
+        self._native.call(self._native.library.ramify_matcher_copy, self._handle, ctypes.byref(made))
         assert made.value is not None
-        return NativeMatcher(self._machine, made.value)
+        return NativeMatcher(self._native, made.value)
 
 
 def fill_masks(matchers: Sequence[NativeMatcher], out: Words) -> None:
@@ -302,11 +302,11 @@ def fill_masks(matchers: Sequence[NativeMatcher], out: Words) -> None:
     assert out.shape[1] >= matchers[0]._core.words and all(one._core is matchers[0]._core for one in matchers)
     handles = (ctypes.c_void_p * len(matchers))(*[matcher._handle for matcher in matchers])
     done = ctypes.c_uint64()
-    library = matchers[0]._machine.library
+    library = matchers[0]._native.library
     where = (out.ctypes.data, out.strides[0] // 4, ctypes.byref(done))
     while (code := library.ramify_fill(handles, len(matchers), *where)) != DONE:
         matchers[done.value]._check_not_ended()
-        matchers[done.value]._machine.provide(code)
+        matchers[done.value]._native.provide(code)
 
 
 def apply_masks(logits: npt.NDArray[np.float32], masks: Sequence[Words | None]) -> None:

@@ -1,4 +1,4 @@
-"""The compiled machine against the Python machine, which says what is true: masks, accepts, forced bytes, step by step."""
+"""The compiled machine against the Python machine, which says what is true: masks, accepts, forced bytes."""
 
 from __future__ import annotations
 
@@ -157,8 +157,7 @@ def json_vocabulary() -> Vocabulary:
         '"}',
     ]
     pieces += ["é", "\\", "\\u00", " ", "\n", "2024-", "日"]
-    for _ in range(500):
-        tokens.append("".join(random.choices(pieces, k=random.randint(1, 4))).encode())
+    tokens += ["".join(random.choices(pieces, k=random.randint(1, 4))).encode() for _ in range(500)]
     return Vocabulary(tokens, [0])
 
 
