@@ -94,8 +94,7 @@ def step_gen(stream: Stream, entry: Entry) -> bool:
         streams = context.streaming and node.reasoning is None
         return stream.stream.generate(request, done, delta if streams else None)  # type: ignore[union-attr]
 
-    if sampling.timeout is not None:
-        _ALARM.call_later(sampling.timeout, Deadline(stream, entry, call, sampling.timeout))
+    end_in_time(stream, entry, call, sampling.timeout)
     entry.started = monotonic()
     return stream.start(entry, call, begin)
 
@@ -220,6 +219,12 @@ def rebuild(stream: Stream) -> None:
     stream.stream = stream.context.backend.stream()
     for operation, argument in stream.operations or ():
         getattr(stream.stream, operation)(argument)
+
+
+def end_in_time(stream: Stream, entry: Entry, call: Arrival, seconds: float | None) -> None:
+    """See to it that the call ends after so many seconds; None: it may take for ever."""
+    if seconds is not None:
+        _ALARM.call_later(seconds, Deadline(stream, entry, call, seconds))
 
 
 class Deadline:

@@ -8,7 +8,7 @@ from typing import Any
 from .backends.base import Cancel, Outcome, ScoreOutcome
 from .calls import Arrival
 from .choices import decide, score_call
-from .generating import priority_of, rebuild
+from .generating import end_in_time, priority_of, rebuild
 from .history import Entry
 from .steps import add_text
 from .stream import Stream
@@ -60,6 +60,7 @@ def step_select(stream: Stream, entry: Entry) -> bool:
         priority = priority_of(stream, node)
         return backend_stream.score(score_call(node.choices, node.method, priority), scored)
 
+    end_in_time(stream, entry, call, context.defaults.timeout)
     return stream.start(entry, call, begin)
 
 

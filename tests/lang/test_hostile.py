@@ -604,6 +604,16 @@ def test_a_backend_that_never_answers_ends_by_timeout() -> None:
     assert isinstance(state.error(), BackendError)
 
 
+def test_a_select_that_never_ends_ends_by_the_runs_timeout() -> None:
+    def body(s):  # type: ignore[no-untyped-def]
+        s += "a" + sgl.select("x", ["b", "c"])
+
+    backend = Manual()
+    state = run(body, backend=backend, timeout=0.05)
+    with pytest.raises(BackendError, match="variable 'x': no answer within timeout=0.05 seconds"):
+        state["x"]
+
+
 def test_all_of_our_errors_are_of_one_tree() -> None:
     from ramify.lang import failures
 
