@@ -163,7 +163,7 @@ SAMPLES: tuple[Sample, ...] = (
     ),
     Sample("chords", CHORDS, ("C G/B Am F | Dm7 G7".replace("Dm7", "D7"), "F#m Bbmaj7"), ("H", "C  G", "C |")),
     Sample("balanced", 'root ::= ("(" root ")" | "[" root "]")*', ("([])[]", "", "[[[()]]]"), ("([)]", "(", "]")),
-    Sample("palindrome", 'root ::= "a" root "a" | "b" root "b" | "a" | "b" | ""', ("abba", "ababa", ""), ("ab", "aab")),
+    Sample("palindrome", 'root ::= ("a" root "a" | "b" root "b" | "a" | "b")?', ("abba", "ababa", ""), ("ab", "aab")),
     Sample("equal", 'root ::= "a" root "b" | "ab"', ("ab", "aaabbb"), ("aab", "ba", "")),
     Sample("left", 'root ::= root "," item | item\nitem ::= [a-z]+', ("a,b,c", "word"), (",a", "a,,b")),
     Sample("right", 'root ::= item "," root | item\nitem ::= [a-z]+', ("a,b,c", "word"), (",a", "a,")),

@@ -162,9 +162,15 @@ class Measured:
         state, at, jumped, otherwise = engine.start(compiled), 0, 0, 0
         while at < len(own):
             forced = engine.forced(state)
+            if forced:
+                spelled = forced if isinstance(forced, str) else self.decoded(forced)
+                rest = self.decoded(own[at : at + len(spelled) + 1])
+                if not (rest.startswith(spelled) or spelled.startswith(rest)):
+                    return [0, 0, 0]  # another text than this one, which is refused
             if isinstance(forced, str) and forced:
-                before = engine.tokenizer.decode(own[:at], skip_special_tokens=False)
-                forced = self.settled(before, forced)[at:]
+                near = own[max(0, at - 16) : at]
+                together = self.settled(self.decoded(near), forced)
+                forced = together[len(near) :] if together[: len(near)] == near else []
             for token in forced or []:
                 if at >= len(own):
                     break
@@ -178,6 +184,9 @@ class Measured:
                     return [0, 0, 0]
                 at += 1
         return [len(own), jumped, otherwise]
+
+    def decoded(self, tokens: list[int]) -> str:
+        return str(self.engine.tokenizer.decode(tokens, skip_special_tokens=False))
 
     def settled(self, before: str, forced: str) -> list[int]:
         """The tokens of the text that stay the same whatever follows, as far as a few continuations can tell."""
