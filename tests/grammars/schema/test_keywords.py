@@ -130,6 +130,44 @@ CASES: dict[str, tuple[Any, list[Any], list[Any]]] = {
         [{}, {"a": 1}],
     ),
     "not items": ({"type": "array", "not": {"items": {"type": "integer"}}}, [["x"], [1, None]], [[], [1, 2]]),
+    "not minItems": ({"type": "array", "not": {"minItems": 2}}, [[], [1]], [[1, 2]]),
+    "not minimum": ({"type": "integer", "not": {"minimum": 3}}, [2, -5], [3, 4]),
+    "not dependentRequired": (
+        {"type": "object", "not": {"dependentRequired": {"a": ["b"]}}},
+        [{"a": 1}, {"a": 1, "c": 1}],
+        [{}, {"b": 1}, {"a": 1, "b": 1}],
+    ),
+    "allOf uniqueItems": (
+        {"type": "array", "allOf": [{"uniqueItems": True}, {"items": {"type": "integer"}}]},
+        [[1, 2]],
+        [[1, 1]],
+    ),
+    "allOf patternProperties": (
+        {
+            "type": "object",
+            "allOf": [
+                {"patternProperties": {"^a": {"type": "integer"}}},
+                {"patternProperties": {"b$": {"minimum": 3}}},
+            ],
+        },
+        [{"ab": 3}, {"a": 1}, {"b": "x"}],
+        [{"ab": 1}, {"ab": "x"}, {"b": 2}],
+    ),
+    "allOf minLength": (
+        {"type": "string", "allOf": [{"minLength": 3}, {"minLength": 1, "maxLength": 9}]},
+        ["abc"],
+        ["ab"],
+    ),
+    "oneOf of three": (
+        {"type": "integer", "oneOf": [{"minimum": 1}, {"minimum": 2}, {"minimum": 3}]},
+        [1],
+        [0, 2, 3, 5],
+    ),
+    "minContains 0": (
+        {"type": "array", "contains": {"const": 1}, "minContains": 0, "maxContains": 1},
+        [[], [2], [1, 3]],
+        [[1, 1]],
+    ),
     "if": (
         {
             "type": "object",
