@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from ..errors import InvalidRequest
 from .clock import Clock
 from .results import Delta, Distribution, Generation, Timings, TokenLogprobs, Usage
 from .sampling.constraint import Matcher
@@ -117,6 +118,9 @@ class Ticket:
 
         Returns what the output begins with, if that is forced. To be called once, before a token is chosen.
         """
+        before = self.params.continues
+        if before is not None and not matcher.accept_bytes(before.encode()):
+            raise InvalidRequest(f"continues={before[-40:]!r}: the constraint does not allow this text")
         self.row.matcher = matcher
         self._jumps = jumps
         if jumps is not None and self._logprobs is not None and self._stopping.searching:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import InvalidRequest
 from ..text.stop_regex import compile_stop_regex
-from .constraint import KINDS, Constraint, constraint_of
+from .constraint import KINDS, MAX_SOURCE_CHARACTERS, Constraint, constraint_of
 
 MAX_TOKENS = 2**31 - 1  # any count of tokens
 MAX_TOKEN_ID = 2**31 - 1  # the vocabulary's own size is checked where it is known, in Sampler.row
@@ -72,6 +72,7 @@ class SamplingParams:
     grammar: Any = None  # a ramify.grammars.Grammar, compiled before
     whitespace: str | None = None  # of a json_schema: "fixed" (the default), "compact", "flexible" or "free"
     grammar_options: Mapping[str, Any] | None = field(default=None, hash=False)  # others of the constraint's own
+    continues: str | None = None  # what the constraint has seen already: an answer that was cut goes on behind it
     jump_forward: bool | None = None  # append text that a constraint leaves no choice about; None: as the engine does
 
     def __post_init__(self) -> None:
@@ -108,7 +109,12 @@ class SamplingParams:
                 raise InvalidRequest(f"{name}={shown(value)} is not allowed: give True or False.")
         if self.jump_forward is not None and not isinstance(self.jump_forward, bool):
             raise InvalidRequest(f"jump_forward={shown(self.jump_forward)} is not allowed: give True, False or None.")
+        put(self, "continues", self.continues or None)
+        if self.continues is not None:
+            text("continues", self.continues, MAX_SOURCE_CHARACTERS)
         constraint = self.constraint
+        if self.continues is not None and constraint is None:
+            raise InvalidRequest("continues= needs the constraint that the text before this answer obeys.")
         if self.choices is not None and constraint is not None:
             put(self, "choices", constraint.source)
 

@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from ramify import Engine, grammars
-from ramify.errors import EngineClosed, GrammarError, InvalidRequest
+from ramify.errors import EngineClosed, GrammarError, GrammarTooLarge, InvalidRequest
 from ramify.runtime.grammar_desk import GrammarDesk
 from ramify.runtime.results import Delta, Generation
 from ramify.runtime.sampling import sampler
@@ -109,6 +109,55 @@ def test_a_refusal_is_the_error_of_one_request_alone(tiny: Engine) -> None:
         tiny.generate(PROMPT, json_schema={"type": "object", "required": ["a"], "properties": {"a": False}})
     with pytest.raises(InvalidRequest, match="regex and json_schema"):
         tiny.generate(PROMPT, regex="a", json_schema={})
+    tiny.check()
+
+
+@pytest.mark.parametrize("jump", [True, False])
+def test_an_answer_that_was_cut_goes_on_where_it_was(tiny: Engine, jump: bool) -> None:
+    wanted, obeys = schema(PERSON)
+    params = FREE.replace(seed=5, jump_forward=jump, **wanted)
+    answer = tiny.generate(PROMPT, params.replace(max_tokens=4))
+    text = answer.text
+    for _ in range(60):
+        assert not text.endswith("\ufffd")
+        answer = tiny.extend(answer, "", params=params.replace(max_tokens=7, continues=text)).result(30)
+        text += answer.text
+        if answer.finish_reason == "stop":
+            break
+    assert obeys(text)
+    with pytest.raises(InvalidRequest, match="does not allow"):
+        tiny.generate(PROMPT, params.replace(continues="[1"))
+    with pytest.raises(InvalidRequest, match="needs the constraint"):
+        SamplingParams(continues="x")
+
+
+class Faulty(grammars.Grammar):
+    """A grammar whose matcher breaks after some steps, as one may that grows beyond its limits."""
+
+    def matcher(self, vocabulary: grammars.Vocabulary) -> Any:
+        sound, left = super().matcher(vocabulary), iter(range(5))
+
+        class Matcher:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(sound, name)
+
+            def allowed(self, limit: int = 256) -> Any:
+                if next(left, None) is None:
+                    raise GrammarTooLarge("this grammar has grown beyond its limits")
+                return sound.allowed(limit)
+
+        return Matcher()
+
+
+def test_a_grammar_that_breaks_on_the_way_ends_its_request_alone(tiny: Engine) -> None:
+    sound = grammars.regex("[ab]{40}")
+    faulty = Faulty(sound.program, "regex", "[ab]{40}")
+    streams = tiny.submit_many(
+        [PROMPT] * 3, [FREE.replace(grammar=one) for one in (sound, faulty, sound)], on_done=lambda _: None
+    )
+    assert [len(streams[i].result(30).text) for i in (0, 2)] == [40, 40]
+    with pytest.raises(GrammarTooLarge):
+        streams[1].result(30)
     tiny.check()
 
 
