@@ -1,4 +1,4 @@
-"""The README's program: two answers that share a prompt, a choice, and an object that obeys its type."""
+"""The README's program: rows that share a prompt, a choice, and an object that obeys its type while it is written."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,17 @@ import ramify as sgl
 class City:
     name: str
     country: str
-    population: int
+    by_the_sea: bool
 
 
 @sgl.function
-def hello(s, country):
-    s += f"The capital of {country} is" + sgl.gen("capital", max_tokens=8, stop=[".", ",", "\n"], temperature=0)
-    s += ". It is a city in" + sgl.select("continent", [" Asia", " Europe", " Africa"])
-    s += ".\nAs JSON: " + sgl.gen("city", type=City, max_tokens=60, temperature=0)
+def capital(s, country):
+    s += 'Peru: its capital is Lima, in America. {"name": "Lima", "country": "Peru", "by_the_sea": true}\n'
+    s += f"{country}: its capital is" + sgl.gen("city", max_tokens=8, stop=[",", "."])
+    s += ", in" + sgl.select("continent", [" Africa", " America", " Asia", " Europe"])
+    s += ". " + sgl.gen("object", type=City, max_tokens=48)
 
 
-for state in hello.run_batch([{"country": "France"}, {"country": "Japan"}]):
-    print(state["capital"], state["continent"], state["city"])
-    print(state.stats())
+rows = [{"country": country} for country in ("France", "Japan", "Kenya")]
+for state in capital.run_batch(rows, temperature=0):
+    print(state["city"], state["continent"], state["object"], state.stats())
