@@ -25,9 +25,8 @@ def symbols(definition: Definition) -> tuple[Symbol, ...]:
         return (definition.item,) if definition.separator is None else (definition.item, definition.separator)
     if isinstance(definition, Object):
         around = (definition.opening, definition.colon, definition.comma, definition.closing)
-        return around + tuple(
-            part for one in (*definition.members, *definition.others) for part in (one.key, one.value)
-        )
+        members = [symbol for member in definition.members for symbol in (member.key, member.value)]
+        return (*around, *members, *(symbol for others in definition.others for symbol in (others.key, others.value)))
     places = [place for some in (*definition.prefix, definition.rest) for place in some]
     return (definition.opening, definition.comma, definition.closing, *(place.value for place in places))
 

@@ -14,9 +14,11 @@ import interegular
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ramify.grammars import regex
 from ramify.grammars.patterns import lower, parse, properties, searched
 from ramify.grammars.patterns.characters import of, one
 
+from ..bytewise import walk
 from ..derivatives import matches
 
 PATTERNS = [
@@ -81,6 +83,19 @@ def test_whole_matches(pattern: str) -> None:
         for ascii_only in (True, False):
             assert matches(written, json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode()) == expected, text
         assert matches(search, text.encode()) == (compiled.search(text) is not None), text
+
+
+def test_what_masks_let_through_matches() -> None:
+    chance, done = random.Random(8), 0
+    quiet = [one for one in PATTERNS if "&&" not in one and one != r"(?=(?<=a)b)b"]  # no warning, and not empty
+    for pattern in quiet + LOOPS:
+        compiled = re.compile(pattern)
+        for _ in range(3):
+            text = walk(regex(pattern), chance, 60)
+            if text is not None:
+                assert compiled.fullmatch(text.decode()), (pattern, text)
+                done += 1
+    assert done > 60
 
 
 LOOPS = [
