@@ -53,6 +53,7 @@ class CountedAutomaton {
         }
         return rows_[slot];
     }
+    size_t bytes() const { return states_.size() * (sizeof(Known) + 24) + rows_.size() * 4; }
     bool behind(u32 id) const { return states_[id].is.behind; }
     bool may_end(u32 id) const { return states_[id].ends; }
 

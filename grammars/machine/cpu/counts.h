@@ -100,6 +100,7 @@ class Counts {
         bool alone = form.others == ANYTHING;
         CountedAutomaton& automaton =
             automata_.try_emplace(u64(form.inner) << 32 | form.after, lexemes_, form.inner, form.after).first->second;
+        size_t before = automaton.bytes();
         std::vector<std::pair<u32, u32>> staying, gone;  // count, token
         Crossing& crossing = shape.crossing;
         crossing.nodes.push_back({0, 0, 0, 0, 0, false});
@@ -133,7 +134,7 @@ class Counts {
         crossing.nodes[0].to = u32(crossing.remains.size());
         shape.staying.sort(staying);
         shape.gone.sort(gone);
-        bytes_ += (staying.size() + gone.size() + 2 * crossing.remains.size()) * 4;
+        bytes_ += (staying.size() + gone.size() + 2 * crossing.remains.size()) * 4 + automaton.bytes() - before;
         return true;
     }
 
