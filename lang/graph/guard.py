@@ -17,6 +17,7 @@ from types import FrameType, GeneratorType
 from typing import Any
 
 from ..nodes import Place
+from ..state import ProgramState
 from .lookouts import looks, sees_a_hole
 from .symbols import EDGES, Holes, LookedAt, is_symbol
 
@@ -74,6 +75,7 @@ class _LineWatch:
             if (
                 self._watch.trusts
                 or _ours(frame)
+                or self._watch.is_harmless(frame)
                 or frame.f_code.co_name == "__del__"
                 or _module(frame) in sys.stdlib_module_names
             ):
@@ -106,7 +108,7 @@ class _Watch:
         elif event == "c_call":
             if not _ours(frame):
                 self._check(argument)
-        elif event == "call" and self._is_harmless(frame):
+        elif event == "call" and self.is_harmless(frame):
             self._trusted = frame
 
     @property
@@ -117,11 +119,14 @@ class _Watch:
     def _end(self, reason: str) -> None:
         self._holes.end(LookedAt(reason))
 
-    def _is_harmless(self, frame: FrameType) -> bool:
+    def is_harmless(self, frame: FrameType) -> bool:
+        """Whether a call, and all that is called below it, can be left alone."""
         if _ours(frame):
             return frame.f_code.co_name == "__del__"  # anything else may call a body, which is watched
-        if frame.f_back is not None and _ours(frame.f_back) and _module(frame) in sys.stdlib_module_names:
-            return True  # the language's own business
+        caller = frame.f_back
+        if caller is not None and _ours(caller):  # the language's own business, unless it is a body
+            body = any(isinstance(value, ProgramState) for value in frame.f_locals.values())
+            return not body and caller.f_code.co_name != "__iadd__"
         return _module(frame) in _PURE and not _holes_in(list(frame.f_locals.values()))
 
     def _check(self, function: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -164,7 +164,7 @@ def rebuild(thing: Any, change: Callable[[Any], Any]) -> Any:
 def replaced(thing: Any, change: Callable[[Any], Any]) -> Any:
     """One of the language's own dataclasses with `change` applied to its fields; anything else as it is."""
     news = {}
-    kind: Hashable = type(thing)
+    kind: Any = type(thing)
     for name in _fields_of(kind):
         value = getattr(thing, name)
         if value is not None and (changed := change(value)) is not value:
