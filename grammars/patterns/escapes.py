@@ -63,7 +63,7 @@ class Reader:
             code, end = self._named(end, offset)
         elif letter == "c" and self.ecma and end < len(pattern) and pattern[end].isascii() and pattern[end].isalpha():
             code, end = ord(pattern[end]) % 32, end + 1
-        elif letter in "01234567" and (letter == "0" or in_class or self._is_octal(offset)):
+        elif letter in "01234567" and (letter == "0" or in_class or self.is_octal(offset)):
             code, end = self._octal(offset)
         elif letter.isascii() and letter.isalnum():
             raise self.error(f"\\{letter} means nothing here; to match the character itself, write {letter}", offset)
@@ -168,7 +168,8 @@ class Reader:
         except (KeyError, TypeError):
             raise self.error(f"\\N needs the name of a character, and {name!r} is none", offset) from None
 
-    def _is_octal(self, offset: int) -> bool:
+    def is_octal(self, offset: int) -> bool:
+        """Whether three octal digits follow the backslash at `offset`: then they are no reference."""
         digits = self.pattern[offset + 1 : offset + 4]
         return len(digits) == 3 and _OCTAL.issuperset(digits)
 

@@ -165,7 +165,7 @@ class _Parser:
             if letter in "Zz":
                 return END
             return _boundary(properties.word_characters(self.reader.ascii_classes(flags)), letter == "B")
-        if letter == "k" or (letter.isdigit() and letter != "0" and not self.reader._is_octal(start)):
+        if letter == "k" or (letter.isdigit() and letter != "0" and not self.reader.is_octal(start)):
             raise self.reader.error("a back-reference is not regular: it cannot be followed token by token", start)
         found, self.at, single = self.reader.escape(start, flags, in_class=False)
         if flags & _IGNORECASE and (single or letter == "p"):
