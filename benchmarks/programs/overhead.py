@@ -76,7 +76,8 @@ def table(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
         other = theirs.get(name, {"failed": "not run"})
         left = _cell(mine)
         right = _cell(other)
-        ratio = f"{other['best_us'] / mine['best_us']:.1f}x" if "best_us" in mine and "best_us" in other else ""
+        both = "processor_us" in mine and "processor_us" in other
+        ratio = f"{other['processor_us'] / mine['processor_us']:.1f}x" if both else ""  # it does not see other loads
         lines.append(
             f"{name:<37}  {left:>15}   {right:>15}   {ratio:>5}   {mine.get('threads')} / {other.get('threads')}"
         )
