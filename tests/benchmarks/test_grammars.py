@@ -1,4 +1,4 @@
-"""The benchmark of grammars: its samples are what they say, its figures add up, and what hangs is a line in the result."""
+"""The benchmark of grammars: its samples are what they say, its figures add up, what hangs is a line in the result."""
 
 from __future__ import annotations
 
