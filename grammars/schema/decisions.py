@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 
 from ...errors import GrammarTooLarge
@@ -10,7 +11,8 @@ from ..machine.lexemes import Lexemes, shared_lexemes
 from ..machine.nodes import ANYTHING, NOTHING
 
 _MANY = 2000  # strings, or beginnings of strings, beyond which none are counted
-MOST_STEPS = 250_000  # for all the decisions of one schema together
+_STEPS_OF_A_NODE = 20  # making one takes that much longer than going where somebody went
+MOST_STEPS = 150_000  # for all the decisions of one schema together
 
 
 class Decisions:
@@ -51,9 +53,10 @@ class Decisions:
     def _meet(self, lexemes: Lexemes, start: tuple[int, ...], outside: tuple[bool, ...]) -> bool:
         """Whether some string is in the language of every state, or outside it where `outside` says so."""
         nullable, classes, step = lexemes.nullable, lexemes.classes, lexemes.step
-        queue, seen = deque((start,)), {start}
+        # First the way that promises the shortest string and, of those, the one furthest along.
+        queue, seen, order, nodes = [(0, 0, 0, start)], {start}, 0, len(lexemes)
         while queue:
-            states = queue.popleft()
+            _, depth, _, states = heapq.heappop(queue)
             if all(bool(nullable[state]) is not out for state, out in zip(states, outside, strict=True)):
                 return True
             partition = 0
@@ -70,8 +73,15 @@ class Decisions:
                     reached = tuple(following)
                     if reached not in seen:
                         seen.add(reached)
-                        queue.append(reached)
+                        order += 1
+                        ahead = max(
+                            (lexemes.shortest[state] for state, out in zip(reached, outside, strict=True) if not out),
+                            default=0,
+                        )
+                        heapq.heappush(queue, (ahead - depth + 1, depth - 1, order, reached))
                 self._steps += 1
+            self._steps += _STEPS_OF_A_NODE * (len(lexemes) - nodes)
+            nodes = len(lexemes)
             if self._steps > MOST_STEPS:
                 raise GrammarTooLarge(
                     "patterns, formats and lengths overlap in too many ways to tell which can be true at once"
