@@ -537,6 +537,9 @@ class RudeStream(ManualStream):
         how = self.backend.how
         if how == "raises":
             raise RuntimeError("no generating")
+        if how == "slow to start":
+            time.sleep(0.2)
+            return super().generate(call, done, delta)
         if how == "twice":
             done(Outcome(("1",), ({},)))
             done(Outcome(("2",), ({},)))
@@ -602,6 +605,15 @@ def test_a_backend_that_never_answers_ends_by_timeout() -> None:
         state["x"]
     assert eventually(lambda: backend.calls[0].cancelled)
     assert isinstance(state.error(), BackendError)
+
+
+def test_a_call_that_was_overdue_before_it_began_is_cancelled() -> None:
+    def body(s):  # type: ignore[no-untyped-def]
+        s += sgl.gen("x", timeout=0.02)
+
+    backend = Rude("slow to start")
+    state = run(body, backend=backend)
+    assert "no answer within" in str(state.error()) and backend.calls[0].cancelled
 
 
 def test_a_select_that_never_ends_ends_by_the_runs_timeout() -> None:
