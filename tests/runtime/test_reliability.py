@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -152,11 +152,11 @@ def in_sampler(engine: Engine, patch: pytest.MonkeyPatch) -> Callable[[], Stream
 class BrokenDetokenizer(Detokenizer):
     """Works for three tokens."""
 
-    def push(self, tokens: Iterable[int]) -> str:
+    def push_bytes(self, data: bytes) -> str:
         self.pushed = getattr(self, "pushed", 0) + 1
         if self.pushed > 3:
             raise Planted("detokenizer")
-        return super().push(tokens)
+        return super().push_bytes(data)
 
 
 def in_detokenizer(engine: Engine, patch: pytest.MonkeyPatch) -> Callable[[], Stream]:
@@ -235,8 +235,8 @@ def test_logits_that_depend_on_the_batch_would_be_noticed(
 ) -> None:
     sample = Sampler.sample
 
-    def swayed(self: Sampler, logits: torch.Tensor, rows: Sequence[RowState]) -> list[Choice]:
-        return sample(self, logits + 0.5 * torch.sin(torch.arange(logits.shape[1]) * len(rows)), rows)
+    def swayed(self: Sampler, logits: torch.Tensor, rows: Sequence[RowState], places: Sequence[int]) -> list[Choice]:
+        return sample(self, logits + 0.5 * torch.sin(torch.arange(logits.shape[1]) * len(rows)), rows, places)
 
     monkeypatch.setattr(Sampler, "sample", swayed)
     with pytest.raises(AssertionError, match="assert"):
