@@ -165,8 +165,8 @@ class EngineStream(BackendStream):
 
     def warm(self, done: Done) -> Cancel | None:
         try:
-            tokens = self._said.settle(answer=False)
-            if len(tokens) <= self._computed:
+            tokens = self._worth_computing(self._said)
+            if tokens is None:
                 return None
 
             def ended(stream: Stream) -> None:
@@ -231,7 +231,15 @@ class EngineStream(BackendStream):
             following = self._said.fork()
             for operation, argument in operations:
                 getattr(following, operation)(argument)
-            self._engine.submit(following.settle(answer=False), on_done=_ignore, max_tokens=0)
+            tokens = self._worth_computing(following)
+            if tokens is not None:
+                self._engine.submit(tokens, on_done=_ignore, max_tokens=0)
+
+    def _worth_computing(self, said: TokenStream) -> tuple[int, ...] | None:
+        """What can be computed before it is needed: whole pages, for only these are shared. None: no new one."""
+        tokens, page = said.settle(answer=False), self._engine.options.page_size
+        whole = len(tokens) // page
+        return tokens[: whole * page] if whole > self._computed // page else None
 
 
 class _Generation:

@@ -76,7 +76,7 @@ def test_forks_share_what_was_computed(backend: EngineBackend) -> None:
     stream.append(LONG)
     warm = waited(stream.warm)
     computed = warm.metas[0]["usage"]["computed_tokens"]
-    assert computed == len(stream.tokens())
+    assert computed == len(stream.tokens()) // PAGE * PAGE, "a part of a page is shared with nobody"
     assert stream.warm(lambda _: None) is None, "there is nothing left to prefill"
     children = stream.fork(4)
     for number, child in enumerate(children):
