@@ -89,6 +89,11 @@ def _sampling_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--top-p", type=float, default=1.0, metavar="P", help="sample from the best tokens of this mass")
     group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
     group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    obey = parser.add_argument_group("what the answer must obey (one of these)").add_mutually_exclusive_group()
+    obey.add_argument("--regex", metavar="PATTERN", help="a regular expression")
+    obey.add_argument("--json-schema", metavar="FILE", help="a JSON schema, in a file")
+    obey.add_argument("--ebnf", metavar="FILE", help="a grammar (Lark, GBNF or EBNF), in a file")
+    obey.add_argument("--choice", action="append", metavar="TEXT", help="one of these texts; repeatable")
 
 
 if __name__ == "__main__":

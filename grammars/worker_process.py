@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
+from typing import IO
 
 from ..errors import RequestFailed
 from .worker import READY, read_frame, write_frame
 
-START_LIMIT = 60.0  # seconds for a worker to come up
+START_LIMIT = 300.0  # seconds for a worker to come up: one that is merely slow, on a busy machine, is waited for
 
 
 class OutOfTime(Exception):
@@ -57,17 +59,23 @@ class WorkerProcess:
     def _started(self) -> subprocess.Popen[bytes]:
         self.stop()
         paths = os.pathsep.join(path for path in sys.path if path)
-        process = self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ramify.grammars.worker", str(self.memory_limit)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # ours to end: an interrupt at the keyboard is not for it
-        )
-        if self._within(START_LIMIT, process, None) != READY:
-            self.stop()
-            raise RequestFailed("the process that compiles grammars does not start")
+        failed = "the process that compiles grammars does not start"
+        with tempfile.TemporaryFile() as said:  # a pipe could fill up, and nobody would read it
+            try:
+                process = self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "ramify.grammars.worker", str(self.memory_limit)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=said,
+                    env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                    start_new_session=True,  # ours to end: an interrupt at the keyboard is not for it
+                )
+            except OSError as error:
+                raise RequestFailed(f"{failed}: {error}") from None
+            if self._within(START_LIMIT, process, None) != READY:
+                self.stop()
+                waited = f" within {START_LIMIT:g} seconds" if self._expired else ""
+                raise RequestFailed(f"{failed}{waited}: {_last_line(said) or f'it ended with {process.returncode}'}")
         return process
 
     def _within(self, seconds: float, process: subprocess.Popen[bytes], request: bytes | None) -> bytes | None:
@@ -90,3 +98,10 @@ class WorkerProcess:
             return None
         finally:
             timer.cancel()
+
+
+def _last_line(said: IO[bytes]) -> str:
+    """The last line of what a process wrote, if any: of a traceback, what was wrong."""
+    said.seek(0)
+    lines = said.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from argparse import Namespace
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidRequest
@@ -74,8 +76,22 @@ QUESTIONS = [
 ]
 
 
+LANDMARK: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 30},
+        "city": {"type": "string", "maxLength": 20},
+        "kind": {"enum": ["tower", "bridge", "museum", "park"]},
+        "built": {"type": "integer", "minimum": 1000, "maximum": 2030},
+        "open_to_visitors": {"type": "boolean"},
+    },
+    "required": ["name", "city", "kind", "built", "open_to_visitors"],
+    "additionalProperties": False,
+}
+
+
 def demo(given: Namespace) -> None:
-    """A real model at work: an answer, a few-shot batch, a tree of branches, with what the cache saved in each."""
+    """A real model at work: an answer, a few-shot batch, a tree, an object by a schema, with what was saved in each."""
     with _engine(given) as engine:
         show.note(repr(engine))
 
@@ -112,7 +128,14 @@ def demo(given: Namespace) -> None:
         )
         show.reuse([leaf for pair in leaves for leaf in pair], None)
 
-        show.title("4. The same eight questions again: everything is there already")
+        show.title("4. An object that obeys its schema: what the schema dictates costs no step")
+        prompt = "The Eiffel Tower, as JSON: "
+        show.note(prompt + "... must obey " + json.dumps(LANDMARK["properties"]))
+        stream = engine.stream(prompt, temperature=0, max_tokens=96, json_schema=LANDMARK)
+        _follow(stream)
+        show.forced(stream.result())
+
+        show.title("5. The same eight questions again: everything is there already")
         began = time.perf_counter()
         again = engine.generate(prompts, temperature=0, max_tokens=3, stop="\n")
         show.reuse(again, time.perf_counter() - began)
@@ -134,7 +157,21 @@ def _sampling(given: Namespace) -> dict[str, Any]:
         "top_p": given.top_p,
         "seed": given.seed,
         "stop": given.stop,
+        "regex": given.regex,
+        "json_schema": _read(given.json_schema, "--json-schema"),
+        "ebnf": _read(given.ebnf, "--ebnf"),
+        "choices": given.choice,
     }
+
+
+def _read(name: str | None, option: str) -> str | None:
+    """The text of a file that an option names."""
+    if name is None:
+        return None
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{option} {name}: {error}") from None
 
 
 def _follow(stream: Stream) -> None:

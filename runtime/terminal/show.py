@@ -73,6 +73,14 @@ def reuse(answers: Sequence[Generation], seconds: float | None) -> None:
     _say(f"  {picture} {cached} of {total} prompt tokens from the cache ({cached / max(1, total):.0%}){time}")
 
 
+def forced(answer: Generation) -> None:
+    """A bar: how many of an answer's tokens the model chose, and how many there was no choice about."""
+    total, given = answer.usage.completion_tokens, answer.usage.forced_tokens
+    filled = round(BAR * given / max(1, total))
+    picture = _paint("█" * filled, "32") + _paint("░" * (BAR - filled), "33")
+    _say(f"  {picture} {given} of {total} tokens were dictated and cost no step ({given / max(1, total):.0%})")
+
+
 def tree(root: str, branches: Sequence[tuple[str, Sequence[str]]]) -> None:
     """The texts of a tree, one line a node."""
     width = max(40, shutil.get_terminal_size((100, 24)).columns - 10)

@@ -1,7 +1,7 @@
 """Finds a regular expression in a stream of text in time linear in the text, whatever the pattern.
 
-Python's parser reads the pattern; the search walks a nondeterministic automaton, all of whose states are followed at
-once, so no pattern backtracks. It can only be large, and a large one is refused. A drawing for `ab*c`:
+The grammars' parser reads the pattern; the search walks a nondeterministic automaton, all of whose states are followed
+at once, so no pattern backtracks. It can only be large, and a large one is refused. A drawing for `ab*c`:
 
     start --a--> (1) --c--> found          each thread remembers where it started: the earliest start that is still
                  | ^                       alive is how much text may yet turn out to be the beginning of a match
@@ -11,25 +11,15 @@ once, so no pattern backtracks. It can only be large, and a large one is refused
 from __future__ import annotations
 
 import functools
-import re
-from re import _constants as op  # type: ignore[attr-defined]  # Python's own parser: exact, and nothing to keep in step
-from re import _parser as parser  # type: ignore[attr-defined]
-from typing import Any
 
-from ...errors import InvalidRequest
+from ...errors import GrammarError, InvalidRequest
+from ...grammars.patterns import parse
+from ...grammars.patterns.characters import CharacterSet
+from ...grammars.patterns.tree import Alternatives, Characters, Counted, Node, Sequence
 from .stop_strings import Found
 
 MAX_STATES = 500
 _REMEMBERED_CHARACTERS = 4_096
-
-_CATEGORIES = {
-    op.CATEGORY_DIGIT: r"\d",
-    op.CATEGORY_NOT_DIGIT: r"\D",
-    op.CATEGORY_SPACE: r"\s",
-    op.CATEGORY_NOT_SPACE: r"\S",
-    op.CATEGORY_WORD: r"\w",
-    op.CATEGORY_NOT_WORD: r"\W",
-}
 
 
 class StopRegex:
@@ -38,12 +28,10 @@ class StopRegex:
     def __init__(self, pattern: str) -> None:
         self.reads: list[int | None] = []
         self.goes: list[list[int]] = []
-        self._classes: dict[tuple[str, int], int] = {}
-        self._tests: list[re.Pattern[str]] = []
+        self._classes: dict[CharacterSet, int] = {}
         self._memory: dict[str, frozenset[int]] = {}
-        tree = parser.parse(pattern)
         self.found = self._state(None, [])
-        self.start = self._sequence(tree, self.found, tree.state.flags)
+        self.start = self._part(parse(pattern), self.found)
 
     def matching(self, character: str) -> frozenset[int]:
         """The classes that this character belongs to."""
@@ -51,7 +39,8 @@ class StopRegex:
         if known is None:
             if len(self._memory) >= _REMEMBERED_CHARACTERS:
                 self._memory.clear()
-            known = frozenset(i for i, test in enumerate(self._tests) if test.fullmatch(character))
+            code = ord(character)
+            known = frozenset(number for allowed, number in self._classes.items() if code in allowed)
             self._memory[character] = known
         return known
 
@@ -66,50 +55,33 @@ class StopRegex:
         self.goes.append(goes)
         return len(self.reads) - 1
 
-    def _character(self, source: str, flags: int, then: int) -> int:
-        key = (source, flags & (re.IGNORECASE | re.ASCII | re.DOTALL))
-        if key not in self._classes:
-            self._classes[key] = len(self._tests)
-            self._tests.append(re.compile(*key))
-        return self._state(self._classes[key], [then])
-
-    def _sequence(self, items: Any, then: int, flags: int) -> int:
-        for kind, argument in reversed(list(items)):
-            then = self._item(kind, argument, then, flags)
-        return then
-
-    def _item(self, kind: Any, argument: Any, then: int, flags: int) -> int:
-        if kind is op.LITERAL:
-            return self._character(re.escape(chr(argument)), flags, then)
-        if kind is op.NOT_LITERAL:
-            return self._character(f"[^{re.escape(chr(argument))}]", flags, then)
-        if kind is op.ANY:
-            return self._character(".", flags, then)
-        if kind is op.IN:
-            return self._character(f"[{''.join(_member(*member) for member in argument)}]", flags, then)
-        if kind is op.BRANCH:
-            return self._state(None, [self._sequence(one, then, flags) for one in argument[1]])
-        if kind is op.SUBPATTERN:
-            _, added, removed, inner = argument
-            return self._sequence(inner, then, (flags | added) & ~removed)
-        if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
-            least, most, inner = argument
-            return self._repeat(least, most, inner, then, flags)
+    def _part(self, node: Node, then: int) -> int:
+        match node:
+            case Characters(allowed):
+                return self._state(self._classes.setdefault(allowed, len(self._classes)), [then])
+            case Sequence(parts):
+                for part in reversed(parts):
+                    then = self._part(part, then)
+                return then
+            case Alternatives(options):
+                return self._state(None, [self._part(option, then) for option in options])
+            case Counted():
+                return self._repeat(node, then)
         raise InvalidRequest(
-            f"stop_regex uses {str(kind).lower()}, which a stream cannot be searched for: "
-            "anchors, look-around, back-references and atomic groups are not allowed."
+            "stop_regex looks around itself, which a stream cannot be searched for: "
+            "anchors, word boundaries and look-arounds are not allowed."
         )
 
-    def _repeat(self, least: int, most: int, inner: Any, then: int, flags: int) -> int:
-        if most is op.MAXREPEAT:
+    def _repeat(self, node: Counted, then: int) -> int:
+        if node.most is None:
             then = self._state(None, [then])
-            loop = self._sequence(inner, then, flags)
+            loop = self._part(node.inner, then)
             self.goes[then].insert(0, loop)
         else:
-            for _ in range(most - least):
-                then = self._state(None, [self._sequence(inner, then, flags), then])
-        for _ in range(least):
-            then = self._state(None, [self._sequence(inner, then, flags)])
+            for _ in range(node.most - node.least):
+                then = self._state(None, [self._part(node.inner, then), then])
+        for _ in range(node.least):
+            then = self._state(None, [self._part(node.inner, then)])
         return then
 
 
@@ -177,24 +149,13 @@ class RegexSearch:
         return self._regex.found in self._fresh
 
 
-def _member(kind: Any, argument: Any) -> str:
-    """One member of a character class, as source again."""
-    if kind is op.NEGATE:
-        return "^"
-    if kind is op.LITERAL:
-        return re.escape(chr(argument))
-    if kind is op.RANGE:
-        return f"{re.escape(chr(argument[0]))}-{re.escape(chr(argument[1]))}"
-    return _CATEGORIES[argument]
-
-
 @functools.lru_cache(maxsize=128)
 def compile_stop_regex(pattern: str) -> StopRegex:
     """The automaton of a pattern. Raises InvalidRequest for what is no regular expression, too large or empty."""
     try:
         regex = StopRegex(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise InvalidRequest(f"stop_regex={pattern[:80]!r} is not a valid regular expression: {error}") from None
+    except GrammarError as error:
+        raise InvalidRequest(f"stop_regex={pattern[:80]!r} cannot be searched for: {error}") from None
     if RegexSearch(regex).found_at_once:
         raise InvalidRequest(f"stop_regex={pattern[:80]!r} matches the empty text, so it would stop at once.")
     return regex
