@@ -30,7 +30,8 @@ Int32 = npt.NDArray[np.int32]
 ROW_BYTES = 96 << 20  # masks that are kept for one vocabulary
 FORCED_LIMIT = 4096
 MACHINE_BYTES = 48 << 20  # past which new matchers of a grammar begin with a fresh machine
-EXPRESSIONS_KEPT = 20_000  # whose numbers are remembered, for each vocabulary
+EXPRESSIONS_KEPT = 20_000  # whose numbers are remembered, for each lexicon
+LEXICONS_KEPT = 3  # of each vocabulary
 
 
 class _Kept:
@@ -62,7 +63,7 @@ class NativeVocabulary:
             raise MemoryError("the vocabulary does not fit into memory")
         self.handle = handle
         self._kept = _Kept(handle, self.library.ramify_core_free)
-        self.expressions: dict[tuple[int, Expression], int] = {}
+        self.expressions: dict[int, dict[Expression, int]] = {}  # their numbers in each of the core's lexicons
         self._rows: dict[int, Words] = {}
         self._row_type = type("Row", (ctypes.c_uint32 * self.words,), {})
 
@@ -177,15 +178,18 @@ class NativeMachine:
 
     def expression(self, expression: Expression) -> int:
         """The core's number of an expression."""
-        known = self.core.expressions
-        number = known.get((self._lexicon, expression))
+        known = self.core.expressions.get(self._lexicon)
+        if known is None or len(known) > EXPRESSIONS_KEPT:
+            if len(self.core.expressions) > LEXICONS_KEPT:
+                self.core.expressions.clear()
+            known = self.core.expressions[self._lexicon] = {}
+        number = known.get(expression)
         if number is None:
-            code = expression_code(expression, lambda part: known.get((self._lexicon, part)))
-            result = ctypes.c_uint32()
-            self._call_once(self.library.ramify_expression, _address(code), len(code), ctypes.byref(result))
-            if len(known) > EXPRESSIONS_KEPT:
-                known.clear()
-            number = known[self._lexicon, expression] = result.value
+            code, made = expression_code(expression, known.get)
+            numbers = array("I", bytes(4 * max(1, len(made))))
+            self._call_once(self.library.ramify_expression, _address(code), len(code), _address(numbers))
+            known.update(zip(made, numbers, strict=False))
+            number = known[expression] = numbers[-1]
         return number
 
 

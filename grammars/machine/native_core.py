@@ -35,7 +35,7 @@ SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "grammar_new": (c_void_p, [c_void_p, c_uint32, POINTER(c_uint64)]),
     "grammar_free": (None, [c_void_p]),
     "grammar_bytes": (c_uint64, [c_void_p]),
-    "expression": (c_int, [c_void_p, c_void_p, c_uint64, POINTER(c_uint32)]),
+    "expression": (c_int, [c_void_p, c_void_p, c_uint64, c_void_p]),
     "define": (c_int, [c_void_p, c_uint32, c_void_p, c_uint64]),
     "tell": (c_int, [c_void_p, c_char_p, c_uint64, c_char_p, c_uint64, c_uint32]),
     "warm": (c_int, [c_void_p, c_uint32]),

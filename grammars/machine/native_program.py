@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from functools import lru_cache
+from sys import byteorder
 
 from ..expression import Both, ByteSet, Concat, Either, Expression, Not
 from ..program import Array, Counted, Definition, Lexeme, Object, Place, Rules
@@ -14,39 +16,53 @@ ADD_SET, ADD_CONCAT, ADD_EITHER, ADD_BOTH, ADD_NOT, ADD_REPEAT, ADD_KNOWN = rang
 LEXEME, RULES, COUNTED, OBJECT, ARRAY = range(1, 6)
 
 
-def expression_code(expression: Expression, known: Callable[[Expression], int | None]) -> array[int]:
-    """The expression in postfix order; parts that the core has already (`known` gives their number) by number."""
+@lru_cache(4096)
+def _set_code(bits: int) -> bytes:
+    return ADD_SET.to_bytes(4, byteorder) + bits.to_bytes(32, "little")
+
+
+def expression_code(
+    expression: Expression, known: Callable[[Expression], int | None]
+) -> tuple[array[int], list[Expression]]:
+    """The expression in postfix order; parts that the core has already (`known` gives their number) by number.
+
+    Also the parts that the core makes for it, in the order in which it does, without sets of bytes.
+    """
     code = array("I")
-    stack: list[tuple[Expression, bool]] = [(expression, False)]
+    made: list[Expression] = []
+    stack: list[Expression | None] = [expression]  # None: the parts of the one below are there
     while stack:
-        one, parts_are_there = stack.pop()
-        if parts_are_there:
-            if isinstance(one, Concat):
-                code.extend((ADD_CONCAT, len(one.parts)))
-            elif isinstance(one, Either):
-                code.extend((ADD_EITHER, len(one.parts)))
-            elif isinstance(one, Both):
-                code.extend((ADD_BOTH, len(one.parts)))
-            elif isinstance(one, Not):
-                code.append(ADD_NOT)
-            else:
-                assert not isinstance(one, ByteSet)
-                code.extend((ADD_REPEAT, min(one.least, HIGHEST), _most(one.most)))
-            continue
+        one = stack.pop()
         if isinstance(one, ByteSet):
-            code.append(ADD_SET)
-            code.frombytes(one.bits.to_bytes(32, "little"))
+            code.frombytes(_set_code(one.bits))
             continue
-        number = known(one)
-        if number is not None:
-            code.extend((ADD_KNOWN, number))
+        if one is not None:
+            number = known(one)
+            if number is not None:
+                code.extend((ADD_KNOWN, number))
+                continue
+            stack += (one, None)
+            if isinstance(one, Concat):
+                stack += reversed(one.parts)
+            elif isinstance(one, (Either, Both)):
+                stack += one.parts
+            else:
+                stack.append(one.inner)
             continue
-        stack.append((one, True))
-        if isinstance(one, (Concat, Either, Both)):
-            stack += [(part, False) for part in reversed(tuple(one.parts))]
+        one = stack.pop()
+        assert one is not None and not isinstance(one, ByteSet)
+        made.append(one)
+        if isinstance(one, Concat):
+            code.extend((ADD_CONCAT, len(one.parts)))
+        elif isinstance(one, Either):
+            code.extend((ADD_EITHER, len(one.parts)))
+        elif isinstance(one, Both):
+            code.extend((ADD_BOTH, len(one.parts)))
+        elif isinstance(one, Not):
+            code.append(ADD_NOT)
         else:
-            stack.append((one.inner, False))
-    return code
+            code.extend((ADD_REPEAT, min(one.least, HIGHEST), _most(one.most)))
+    return code, made
 
 
 def definition_code(definition: Definition, expression: Callable[[Expression], int]) -> array[int]:

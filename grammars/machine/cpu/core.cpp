@@ -68,8 +68,10 @@ int guarded(Core& core, Do what) noexcept {
 // Expressions arrive in postfix order, as numbers: see native_program.py.
 enum Code_ : u32 { ADD_SET = 1, ADD_CONCAT, ADD_EITHER, ADD_BOTH, ADD_NOT, ADD_REPEAT, ADD_KNOWN };
 
-u32 built(Expressions& nodes, const u32* code, size_t count) {
+// Writes the number of each expression it makes to `made`, without sets of bytes; of a set alone, that set's.
+void build(Expressions& nodes, const u32* code, size_t count, u32* made) {
     std::vector<u32> stack;
+    const u32* begin = made;
     const u32* end = code + count;
     auto take = [&](size_t size) {
         if (size > stack.size()) throw Broken{"an expression without its parts"};
@@ -105,10 +107,11 @@ u32 built(Expressions& nodes, const u32* code, size_t count) {
                 break;
             default: throw Broken{"an unknown operation"};
         }
+        if (operation != ADD_SET && operation != ADD_KNOWN) *made++ = stack.back();
         code += wants;
     }
     if (stack.size() != 1) throw Broken{"an expression with something left over"};
-    return stack[0];
+    if (made == begin) *made = stack[0];
 }
 
 }  // namespace
@@ -166,9 +169,9 @@ u64 ramify_grammar_bytes(GrammarHandle* handle) {
     return handle->grammar->bytes();
 }
 
-int ramify_expression(GrammarHandle* handle, const u32* code, u64 count, u32* id) {
+int ramify_expression(GrammarHandle* handle, const u32* code, u64 count, u32* made) {
     return guarded(*handle->core, [&] {
-        *id = built(handle->lexicon->lexemes.nodes, code, count);
+        build(handle->lexicon->lexemes.nodes, code, count, made);
         return DONE;
     });
 }
