@@ -11,7 +11,7 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 
 import pytest
-from ramify.errors import EngineClosed, GrammarError, GrammarTooLarge
+from ramify.errors import EngineClosed, GrammarError, GrammarTooLarge, RequestFailed
 from ramify.grammars import CompileService, Grammar, regex
 from ramify.grammars.cache import DiskCache, MemoryCache
 
@@ -110,6 +110,25 @@ def test_a_killed_worker_is_replaced() -> None:
         os.kill(worker._process.pid, signal.SIGKILL)
         worker._process.wait()
         assert accepts(service.submit("regex", "(?:b)").result(60), "b")
+
+
+def test_a_worker_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = CompileService(memory_limit=30 << 20)  # too little for Python's own modules
+    with small, pytest.raises(RequestFailed, match=r"does not start: .*Error"):
+        small.submit("json_schema", {"type": "null"}).result(60)
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with CompileService() as service:
+        for _ in range(2):  # it may be there another time
+            with pytest.raises(RequestFailed, match=r"does not start: .*No such file"):
+                service.submit("json_schema", {"type": "null"}).result(60)
+        monkeypatch.undo()
+        assert accepts(service.submit("json_schema", {"type": "null"}).result(60), "null")
+
+
+def test_a_worker_that_hangs_at_its_start_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ramify.grammars.worker_process.START_LIMIT", 0.01)
+    with CompileService() as service, pytest.raises(RequestFailed, match=r"does not start within 0\.01 seconds"):
+        service.submit("json_schema", {"type": "null"}).result(60)
 
 
 def test_closing_ends_what_waits() -> None:
