@@ -25,7 +25,7 @@ from .waiting import Subscribe, Waiter, Wake, wait
 MOST_THREADS = 96  # where bodies have threads and nobody says how many: as many as SGLang has
 _FIRST = asyncio.FIRST_COMPLETED
 Row = tuple[Sequence[Any], Mapping[str, Any]]
-NewContext = Callable[[], RunContext]
+NewContext = Callable[[Sequence[Any], Mapping[str, Any]], RunContext]  # of a row
 
 
 def threads(given: str | int, most: int) -> int:
@@ -176,7 +176,7 @@ def _run_in_greenlets(
     try:
         while living or started < len(rows):
             if started < len(rows) and window.is_open(len(living), started):
-                row = _row(body, new_context(), rows[started], started, ready)
+                row = _row(body, new_context(*rows[started]), rows[started], started, ready)
                 living.add(row)
                 started += 1
             else:
@@ -235,7 +235,7 @@ def _run_in_threads(
     try:
         while under_way or started < len(rows):
             if started < len(rows) and window.is_open(len(under_way), started):
-                context = new_context()
+                context = new_context(*rows[started])
                 under_way[pool.submit(_run_row, body, context, rows[started], started)] = context
                 started += 1
                 continue
@@ -257,7 +257,7 @@ def _run_in_loop(
     stopped = threading.Event()
 
     async def one(index: int) -> None:
-        state = begin(new_context())
+        state = begin(new_context(*rows[index]))
         state.row = index
         try:
             await run_async(body, state, *rows[index])

@@ -155,12 +155,11 @@ class StreamExecutor(Stream):
             )
         return found
 
-    def run(self) -> None:
+    def run(self, *, resumed: bool = False) -> None:
         """Run the queue until a call is in flight or nothing is left, and those of forks that start on the way."""
-        stack: list[Stream] = [self]
+        stack = _run_queue(self, resumed and self.context.options.lookahead)[::-1]
         while stack:
-            stream = stack.pop()
-            stack.extend(reversed(_run_queue(stream)))
+            stack.extend(reversed(_run_queue(stack.pop())))
 
     # -- appending ------------------------------------------------------------------------------------------------
 
@@ -257,18 +256,30 @@ def _said(child: Stream) -> list[Node]:
     ]
 
 
-def _run_queue(stream: Stream) -> list[Stream]:
-    """Run one stream's queue as far as it goes. Returns the forks that were started and can run."""
+def _run_queue(stream: Stream, resumed: bool = False) -> list[Stream]:
+    """Run one stream's queue as far as it goes. Returns the forks that were started and can run.
+
+    `resumed`: a call has just ended. When only constants are behind it, the program is looking at its value, and the
+    backend may prefill them meanwhile.
+    """
     started: list[Stream] = []
+    appended = False
     while True:
         with stream.lock:
-            if not stream.queue:
+            ahead = resumed and appended and not stream.queue
+            if not stream.queue and not ahead:
                 stream.busy = False
                 stream.call = None
                 wakes, stream.idle_wakes = stream.idle_wakes, []
                 over = stream.sealed is not None
                 break
-            item = stream.queue.popleft()
+            item = None if ahead else stream.queue.popleft()
+        if item is None:
+            resumed = False
+            if stream.stream is not None and stream.error is None and stream.needed:
+                stream.stream.ahead()
+            continue
+        appended = True
         try:
             if stream.error is not None or stream.context.stopped is not None:
                 started += _skip(stream, item)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
-from itertools import takewhile
 from time import monotonic
 from typing import Any
 
@@ -13,7 +12,7 @@ from .backends.alarm import Alarm
 from .backends.base import BackendStream, Cancel, GenerateCall, Outcome
 from .calls import Arrival
 from .history import Entry
-from .nodes import Gen, RoleEnd, RoleStart, ScopeEnd, ScopeStart, Select, SetVariable, Text
+from .nodes import Gen, Select
 from .reasoning import parted
 from .sampling import Sampling
 from .steps import added
@@ -56,19 +55,15 @@ def step_gen(stream: Stream, entry: Entry) -> bool:
     """Start the generation."""
     node: Any = entry.node
     context = stream.context
-    options = context.options
     sampling = settings(node, context.defaults)
     stream.gens_waiting -= 1
     call = Arrival()
-    following = _following(stream) if options.lookahead else ()
     request = GenerateCall(
         sampling,
         node.constraint,
         node.tools,
         context.streaming,
         priority_of(stream, node),
-        _ahead(following),
-        following,
         context.speculate,
     )
     before = _copy(stream) if node.reasoning is not None else None
@@ -104,33 +99,6 @@ def priority_of(stream: Stream, node: Gen | Select) -> int:
     if not stream.context.options.priorities:
         return 0
     return -stream.gens_waiting if node.priority is None else node.priority
-
-
-def _following(stream: Stream) -> tuple[tuple[str, str], ...]:
-    """The constants and roles behind the gen, if the stream's queue ends with them.
-
-    If it does not, what comes next starts when this gen ends, and computes them itself: nothing to do ahead.
-    """
-    if not stream.queue:
-        return ()
-    found = []
-    with stream.lock:
-        for item in stream.queue:
-            node = item.node if isinstance(item, Entry) else None
-            if isinstance(node, Text):
-                found.append(("append", node.text))
-            elif isinstance(node, RoleStart):
-                found.append(("start_role", node.role))
-            elif isinstance(node, RoleEnd):
-                found.append(("end_role", node.role))
-            elif not isinstance(node, SetVariable | ScopeStart | ScopeEnd):
-                return ()
-    return tuple(found)
-
-
-def _ahead(following: tuple[tuple[str, str], ...]) -> str:
-    """The constants up to the first role."""
-    return "".join(text for operation, text in takewhile(lambda one: one[0] == "append", following))
 
 
 def _take(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class ExecutionOptions:
     """How programs are executed; none of these changes a text. Given as `run(..., options=ExecutionOptions(...))`."""
 
-    lookahead: bool = True  # a gen is told the constants behind it, so that the backend prefills them as it ends
+    lookahead: bool = True  # constants behind a gen are prefilled as it ends, while the program looks at its value
     warm_forks: bool = True  # a prefix is prefilled before its forks start, so that they do not all prefill it
     priorities: bool = True  # calls say how many gens wait behind them: the critical path first
     next_use: bool = True  # idle streams say when the program comes back to them, for eviction

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest, ProgramError
+from .arguments import arguments_of
+from .backends.base import Backend
 from .batch import MOST_THREADS, checked, raising, run_rows, threads
 from .checking import sampling_of
 from .defaults import at_hand, resolve
@@ -44,6 +47,11 @@ class ProgramCall(Piece):
 
     def append_to(self, state: ProgramState) -> None:
         """Run it on the state."""
+        if self.program.is_async:
+            raise ProgramError(
+                f"program {self.program.name!r} is async and cannot be appended: write "
+                f"`await {self.program.name}(s, ...)`"
+            )
         self.program(state, *self.arguments, **self.keywords)
 
     def __getitem__(self, name: str) -> Any:
@@ -73,6 +81,11 @@ class SglFunction:
             raise ProgramError(
                 f"program {getattr(func, '__name__', func)!r}: its first argument must be the state: "
                 f"def {getattr(func, '__name__', 'f')}(s, ...)"
+            )
+        if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+            raise ProgramError(
+                f"program {getattr(func, '__name__', func)!r}: its body has a `yield`, so a call would run nothing; "
+                "return what it makes, or stream it: run(stream=True).text_iter()"
             )
         if num_api_spec_tokens is not None:
             if isinstance(num_api_spec_tokens, bool) or not isinstance(num_api_spec_tokens, int):
@@ -138,14 +151,14 @@ class SglFunction:
         in `error()` and raised where its value is read. Inside an event loop: `await program.run_async(...)`.
         """
         given = {name: value for name, value in locals().items() if name in RUN_DEFAULTS}
-        context = self.context(given, kwargs, backend)
+        context = self.context(given, args, kwargs, backend)
         context.step_by_step = not use_thread
         context.streaming = stream
+        keywords = self.keywords(kwargs)
         if stream:
-            keywords = self.keywords(kwargs)
             self.check_arguments(args, keywords)
             return run_streaming(self, begin(context), args, keywords)
-        return run_here(self, begin(context), args, self.keywords(kwargs) if self.bind_arguments else kwargs)
+        return run_here(self, begin(context), args, keywords)
 
     async def run_async(self, *args: Any, backend: Any = None, **kwargs: Any) -> ProgramState:
         """`await program.run_async(...)`: the same as run, for programs of both kinds; the event loop goes on.
@@ -153,7 +166,7 @@ class SglFunction:
         Returns when the body has and all that it appended has run.
         """
         given = {name: kwargs.pop(name, default) for name, default in RUN_DEFAULTS.items()}
-        context = self.context(given, kwargs, backend)
+        context = self.context(given, args, kwargs, backend)
         return await run_async(self, begin(context), args, self.keywords(kwargs))
 
     def run_batch(
@@ -207,8 +220,8 @@ class SglFunction:
             return iter(()) if generator_style else []
         used = resolve(backend)
 
-        def new_context() -> RunContext:
-            return RunContext(self.name, used, defaults, options, speculate=self.num_api_spec_tokens)
+        def new_context(args: Sequence[Any], kwargs: Mapping[str, Any]) -> RunContext:
+            return self._new_context(used, defaults, options, args, kwargs)
 
         warm = warm_rows(self.func, used, rows, defaults, options)
         states = run_rows(self, new_context, rows, limit, progress_bar, in_order or not generator_style, in_threads)
@@ -259,10 +272,15 @@ class SglFunction:
         Inside another program without a state: a piece to append. Elsewhere: the same as `run`.
         """
         if args and isinstance(args[0], ProgramState):
+            if self.is_async and not _awaitable():
+                raise ProgramError(
+                    f"program {self.name!r} is async, and this body is not: make it `async def`, and "
+                    f"`await {self.name}(s, ...)`"
+                )
             try:
                 result = self.func(args[0], *args[1:], **(self.keywords(kwargs) if self.bind_arguments else kwargs))
             except RecursionError:
-                raise too_deep(self.name) from None
+                raise too_deep(self) from None
             return args[0] if result is None else result
         if in_program():
             return ProgramCall(self, args, kwargs)
@@ -286,10 +304,23 @@ class SglFunction:
                 f"program {self.name!r}{what}: {error}; its arguments are {', '.join(self.arg_names) or 'none'}"
             ) from None
 
-    def context(self, given: Mapping[str, Any], kwargs: dict[str, Any], backend: Any) -> RunContext:
+    def context(
+        self, given: Mapping[str, Any], args: Sequence[Any], kwargs: dict[str, Any], backend: Any
+    ) -> RunContext:
         """A new run's context. Takes our own settings out of kwargs."""
         defaults, options = self._settings(given, kwargs)
-        return RunContext(self.name, resolve(backend), defaults, options, speculate=self.num_api_spec_tokens)
+        return self._new_context(resolve(backend), defaults, options, args, self.keywords(kwargs))
+
+    def _new_context(
+        self,
+        backend: Backend,
+        defaults: Sampling,
+        options: ExecutionOptions,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> RunContext:
+        said = arguments_of(self.signature, args, kwargs)
+        return RunContext(self.name, backend, defaults, options, said, speculate=self.num_api_spec_tokens)
 
     def _settings(self, given: Mapping[str, Any], kwargs: dict[str, Any]) -> tuple[Sampling, ExecutionOptions]:
         ours = {name: kwargs.pop(name) for name in OURS if name in kwargs and name not in self.arg_names}
@@ -315,6 +346,15 @@ class SglFunction:
             self.check_arguments(args, kwargs, f", row {index}")
             rows.append((args, kwargs))
         return rows
+
+
+def _awaitable() -> bool:
+    """Whether an event loop runs here, so that a coroutine may be awaited."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 RUN_DEFAULTS: dict[str, Any] = {

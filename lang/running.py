@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,8 @@ from typing import Any, Protocol
 from ..errors import ProgramError
 from .dropping import watch_for_drops
 from .executor import StreamExecutor
-from .failures import Abandoned
+from .failures import Abandoned, where
+from .nodes import Place
 from .run_context import RunContext
 from .state import ProgramState
 from .waiting import Subscribe, Waiter, wait_async
@@ -44,10 +46,16 @@ def inside_program() -> Iterator[None]:
         _IN_PROGRAM.reset(before)
 
 
-def too_deep(name: str) -> ProgramError:
-    """The error of a program that calls itself without end, or nearly."""
-    return ProgramError(
-        f"program {name!r} calls itself deeper than Python allows (sys.getrecursionlimit()); use a loop"
+class TooDeep(ProgramError):
+    """A program called itself without end, or nearly. Raised where the run began, without the thousand frames below."""
+
+
+def too_deep(body: Body) -> TooDeep:
+    """The error of a program that calls itself deeper than Python goes."""
+    code = getattr(inspect.unwrap(body.func), "__code__", None)
+    place = None if code is None else Place(code.co_filename, code.co_firstlineno, body.name)
+    return TooDeep(
+        f"{where(body.name, place)}: it calls itself deeper than Python allows (sys.getrecursionlimit()); use a loop"
     )
 
 
@@ -85,9 +93,9 @@ def _call(body: Body, state: ProgramState, args: Sequence[Any], kwargs: Mapping[
     before = _IN_PROGRAM.set(True)
     try:
         result = body.func(state, *args, **kwargs)
-    except RecursionError as error:
+    except (RecursionError, TooDeep) as error:
         stop(state, body.name, error)
-        raise too_deep(body.name) from None
+        raise (too_deep(body) if isinstance(error, RecursionError) else error.with_traceback(None)) from None
     except BaseException as error:
         stop(state, body.name, error)
         raise

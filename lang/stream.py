@@ -78,8 +78,11 @@ class Stream(ABC):
         self.text_wakes: list[Wake] = []
 
     @abstractmethod
-    def run(self) -> None:
-        """Run the queue until a call is in flight or nothing is left. Only for whoever has set `busy`."""
+    def run(self, *, resumed: bool = False) -> None:
+        """Run the queue until a call is in flight or nothing is left. Only for whoever has set `busy`.
+
+        resumed: because a call has ended.
+        """
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -249,4 +252,4 @@ class Stream(ABC):
         """A call has ended and its outcome is in its place: go on, unless its starter does."""
         self.context.calls.discard(call)
         if call.second():
-            self.run()
+            self.run(resumed=True)

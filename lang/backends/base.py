@@ -26,9 +26,7 @@ class GenerateCall:
     tools: tuple[Any, ...] = ()
     stream: bool = False  # whether anybody wants to hear before the end
     priority: int = 0  # smaller goes first (critical path)
-    ahead: str = ""  # constant text known to follow: the backend may prefill it when the generation ends
     # the same with roles: ("append", text), ("end_role", "assistant"), ("start_role", "user"), ...
-    following: tuple[tuple[str, str], ...] = ()
     speculate: int | None = None  # num_api_spec_tokens: go on this far past the stop, for what is asked next
 
 
@@ -115,6 +113,9 @@ class BackendStream(ABC):
     def warm(self, done: Done) -> Cancel | None:
         """Prefill what was appended so far, before forks or a later call need it; None: nothing to do."""
         return None
+
+    def ahead(self) -> None:
+        """The program is looking at a value: what was appended behind it may be prefilled meanwhile."""
 
     def hint(self, *, next_use: float | None = None) -> None:
         """In how many steps the program comes back to this stream (None: never again); for eviction."""

@@ -181,6 +181,12 @@ class EngineStream(BackendStream):
             done(Outcome(error=error))
             return _nothing_to_cancel
 
+    def ahead(self) -> None:
+        with contextlib.suppress(Exception):  # it is only work done early: who needs it meets the error
+            tokens = self._worth_computing(self._said)
+            if tokens is not None:
+                self._engine.submit(tokens, on_done=_ignore, max_tokens=0)
+
     def hint(self, *, next_use: float | None = None) -> None:
         tokens = self._said.settle(answer=False)
         if next_use is None or not tokens:
@@ -224,16 +230,6 @@ class EngineStream(BackendStream):
         """The stream goes on from what was generated; the constants that follow are prefilled in the next step."""
         self._said.wrote(said)
         self._computed = max(self._computed, computed)
-        operations = call.following or ((("append", call.ahead),) if call.ahead else ())
-        if not operations:
-            return
-        with contextlib.suppress(Exception):  # it is only work done early: who needs it meets the error
-            following = self._said.fork()
-            for operation, argument in operations:
-                getattr(following, operation)(argument)
-            tokens = self._worth_computing(following)
-            if tokens is not None:
-                self._engine.submit(tokens, on_done=_ignore, max_tokens=0)
 
     def _worth_computing(self, said: TokenStream) -> tuple[int, ...] | None:
         """What can be computed before it is needed: whole pages, for only these are shared. None: no new one."""

@@ -66,6 +66,9 @@ class RecordingStream(BackendStream):
     def warm(self, done: Done) -> Cancel | None:
         return self._inner.warm(done)
 
+    def ahead(self) -> None:
+        self._inner.ahead()
+
     def hint(self, *, next_use: float | None = None) -> None:
         self._inner.hint(next_use=next_use)
 

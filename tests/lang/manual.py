@@ -61,6 +61,7 @@ class Manual(Backend):
     calls: list[Held] = field(default_factory=list)
     hints: list[tuple[str, float | None]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    ahead: list[str] = field(default_factory=list)  # the texts that streams might prefill while nothing was asked
     streams: int = 0
     warms: bool = False
     started: threading.Condition = field(default_factory=threading.Condition)
@@ -114,6 +115,9 @@ class ManualStream(BackendStream):
 
     def warm(self, done: Done) -> Cancel | None:
         return self.backend.hold(Held("warm", self.text, None, done)) if self.backend.warms else None
+
+    def ahead(self) -> None:
+        self.backend.ahead.append(self.text)
 
     def hint(self, *, next_use: float | None = None) -> None:
         self.backend.hints.append((self.text, next_use))

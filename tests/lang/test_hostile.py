@@ -162,8 +162,11 @@ def test_programs_that_call_themselves_ten_thousand_deep() -> None:
     backend = sgl.NullBackend()
     assert deep.run(50, backend=backend).text() == "x" * 51
     for program in (deep, runs):
-        with pytest.raises(ProgramError, match="calls itself deeper than Python allows"):
+        with pytest.raises(
+            ProgramError, match=r"test_hostile.py:\d+: it calls itself deeper than Python allows"
+        ) as failed:
             program.run(10_000, backend=backend)
+        assert len(failed.traceback) < 10  # not a thousand lines to scroll over
 
 
 def test_a_program_needs_a_state() -> None:
@@ -175,6 +178,43 @@ def test_a_program_needs_a_state() -> None:
 
     with pytest.raises(InvalidRequest, match="takes a Python function"):
         sgl.function(3)
+
+
+def test_a_body_that_would_not_run_is_refused() -> None:
+    def pieces(s):  # type: ignore[no-untyped-def]
+        yield s
+
+    async def pieces_async(s):  # type: ignore[no-untyped-def]
+        yield s
+
+    for body in (pieces, pieces_async):
+        with pytest.raises(ProgramError, match="has a `yield`, so a call would run nothing"):
+            sgl.function(body)
+
+
+def test_an_async_program_inside_another_must_be_awaited() -> None:
+    @sgl.function
+    async def inner(s):  # type: ignore[no-untyped-def]
+        s += "x"
+
+    @sgl.function
+    def called(s):  # type: ignore[no-untyped-def]
+        inner(s)
+
+    @sgl.function
+    async def appended(s):  # type: ignore[no-untyped-def]
+        s += inner()
+
+    @sgl.function
+    async def awaited(s):  # type: ignore[no-untyped-def]
+        await inner(s)
+
+    backend = sgl.NullBackend()
+    with pytest.raises(ProgramError, match="'inner' is async, and this body is not"):
+        called.run(backend=backend)
+    with pytest.raises(ProgramError, match=r"await inner\(s, \.\.\.\)"):
+        appended.run(backend=backend)
+    assert awaited.run(backend=backend).text() == "x"
 
 
 def test_a_program_called_inside_another_is_a_piece_and_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,34 @@ def test_what_a_record_holds(run: sgl.ProgramState) -> None:
     assert root.nodes[-2].name == "kept" and root.nodes[-2].value == {"list": [1, None, "nan"]}
     assert [(fork.parent, fork.fork_at, fork.joined_as) for fork in forks] == [(0, 6, "gather_variable")] * 2
     assert isinstance(forks[0].nodes[1].value, list) and len(forks[0].nodes[1].value) == 2
+
+
+def test_arguments_are_kept_small_and_by_name(tmp_path: Path) -> None:
+    class Failing:
+        def __repr__(self) -> str:
+            raise ValueError("no picture of me")
+
+    @sgl.function
+    def called(s: Any, one: Any, *others: Any, key: Any = None, **more: Any) -> None:
+        s += "x"
+
+    endless: list[Any] = []
+    endless.append(endless)
+    backend = sgl.Mock()
+    state = called.run(
+        "a" * 5000, 2, endless, key=Failing(), path=Path("a"), big=range(9), bytes=10**400, backend=backend
+    )
+    state.save(tmp_path / "run.json")
+    found = load_run(tmp_path / "run.json").arguments
+    assert list(found) == ["one", "others", "key", "path", "big", "bytes"]
+    assert len(found["one"]) < 2100 and found["one"].endswith("… 3,000 more characters")
+    assert found["others"] == [2, [[["<list of 1>"]]]]
+    assert (found["key"], found["path"], found["big"]) == (f"<{Failing.__qualname__}>", "a", "<range>")
+    rows = [state.record().arguments for state in called.bind(key=3).run_batch([{"one": 1}, (2, 3)], backend=backend)]
+    assert rows == [{"key": 3, "one": 1}, {"one": 2, "others": [3], "key": 3}]
+    assert called.compile().run(list(range(99)), backend=backend).record().arguments["one"][-1] == "… 49 more"
+    assert asyncio.run(called.run_async(one=5, backend=backend)).record().arguments == {"one": 5}
+    assert called.run(one=5, stream=True, backend=backend).record().arguments == {"one": 5}
 
 
 def test_saved_and_read_back(run: sgl.ProgramState, tmp_path: Path) -> None:

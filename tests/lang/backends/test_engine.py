@@ -98,8 +98,9 @@ def test_what_follows_is_prefilled_when_the_generation_ends(backend: EngineBacke
     backend.engine.flush_cache()
     stream = backend.stream()
     stream.append("The quick brown fox")
-    generate(stream, ahead=" jumps over the lazy dog, and it was told:")
+    generate(stream)
     stream.append(" jumps over the lazy dog, and it was told:")
+    stream.ahead()
     second = generate(stream).metas[0]
     assert second["cached_tokens"] >= second["prompt_tokens"] - PAGE
 

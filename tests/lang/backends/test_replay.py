@@ -90,7 +90,7 @@ def test_what_was_not_recorded(path: Path) -> None:
 
 def test_settings_that_change_no_answer_do_not_matter(path: Path) -> None:
     generate(Replay(path, record=Mock()).stream())
-    call = GenerateCall(Sampling(max_new_tokens=5, timeout=3.0, retries=1), priority=4, ahead="x", stream=True)
+    call = GenerateCall(Sampling(max_new_tokens=5, timeout=3.0, retries=1), priority=4, stream=True)
     heard: list[str] = []
     outcome = waited(lambda done: Replay(path).stream().generate(call, done, heard.append))
     assert heard == [outcome.texts[0]]
