@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ...errors import GrammarError, GrammarTooLarge, InvalidRequest
 from ..expression import Expression
 from ..joining import symbols as symbols_in
-from ..program import Program
+from ..program import Array, Definition, Lexeme, Object, Program, Rules, Symbol
 from ..vocabulary import Vocabulary
 from .amounts import Definitions
 from .lexemes import shared_lexemes
@@ -99,6 +99,7 @@ class NativeMachine:
         self._lexicon = lexicon.value
         self._making = threading.RLock()
         self._made: set[int] = set()
+        self._certain: set[int] = set()  # those of which the core was told so
         self._ahead = 4  # definitions given to the core before it needs them
         self._frontier: deque[int] = deque()  # definitions made, whose own parts may not be
 
@@ -129,13 +130,12 @@ class NativeMachine:
         """Makes what the core's last call on this thread needed; for any other code, raises what it stands for."""
         if code != NEED:
             self._complain(code)
-        count = self.library.ramify_needed(None, 0)
-        if count:
-            symbols = (ctypes.c_uint32 * count)()
-            self.library.ramify_needed(symbols, count)
+        symbols = array("I", bytes(4 * 256))
+        count = self.library.ramify_needed(_address(symbols), len(symbols))
+        if count:  # those beyond the room are asked for again
             with self._making:
-                for symbol in symbols:
-                    self._define(symbol)
+                for symbol in symbols[:count]:
+                    self._provide(symbol)
                 if self._program.define is None:
                     self._define_ahead()
             return
@@ -146,12 +146,32 @@ class NativeMachine:
         ways = self.expression(spellings(name))
         self._call_once(self.library.ramify_tell, buffer.raw, size, name, len(name), ways)
 
+    def _provide(self, symbol: int) -> None:
+        """What is certain to have a text is said to have one, and defined when that was not what the core needed."""
+        if symbol in self._program.certain and symbol not in self._certain:
+            self._certain.add(symbol)
+            self._call_once(self.library.ramify_possible, symbol)
+        else:
+            self._define(symbol)
+
     def _define(self, symbol: int) -> None:
         if symbol not in self._made:
             definition = definition_code(self._definitions.at(symbol), self.expression)
             self._call_once(self.library.ramify_define, symbol, _address(definition), len(definition))
             self._made.add(symbol)
             self._frontier.append(symbol)
+            for part in self._soon(self._definitions.at(symbol)):
+                if part not in self._made and isinstance(self._program.definitions[part], Lexeme):
+                    self._define(part)
+
+    @staticmethod
+    def _soon(definition: Definition) -> tuple[Symbol, ...]:
+        """What the core will need next of a definition, as it is there already: each need is a call that begins anew."""
+        if isinstance(definition, Object):
+            return definition.opening, definition.colon, definition.comma, definition.closing
+        if isinstance(definition, Array):
+            return definition.opening, definition.comma, definition.closing
+        return symbols_in(definition) if isinstance(definition, Rules) and len(definition.alternatives) < 16 else ()
 
     def _define_ahead(self) -> None:
         """Define what the definitions made so far refer to, twice as many each time: the core begins its call anew

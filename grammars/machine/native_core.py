@@ -37,6 +37,7 @@ SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "grammar_bytes": (c_uint64, [c_void_p]),
     "expression": (c_int, [c_void_p, c_void_p, c_uint64, c_void_p]),
     "define": (c_int, [c_void_p, c_uint32, c_void_p, c_uint64]),
+    "possible": (c_int, [c_void_p, c_uint32]),
     "tell": (c_int, [c_void_p, c_char_p, c_uint64, c_char_p, c_uint64, c_uint32]),
     "warm": (c_int, [c_void_p, c_uint32]),
     "matcher_new": (c_int, [c_void_p, POINTER(c_void_p)]),

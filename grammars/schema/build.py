@@ -9,6 +9,7 @@ from ...errors import GrammarError, GrammarTooLarge
 from ..expression import EMPTY, NOTHING, Expression, either, literal
 from ..program import Array, Definition, Kind, Lexeme, Member, Object, Others, Place, Program, Rules, Symbol
 from .elements import Elements
+from .emptiness import certain
 from .layout import Layout
 from .members import Members, Named, Variant
 from .normalize import Normalizer
@@ -65,7 +66,14 @@ class Builder:
     def term(self, term: Term) -> Symbol:
         """The symbol of the values that satisfy a term; its definition is made when it is reached."""
         term = self._normalizer.target(term)
-        return self._new(("term", term), lambda: self._located(term, self._value))
+        known = self._symbols.get(("term", term))
+        if known is not None:
+            return known
+        symbol = self._new(("term", term), lambda: self._located(term, self._value))
+        meaning = self._normalizer.terms.meanings[term]
+        if isinstance(meaning, Node) and certain(meaning.raw):
+            self.program.certain.add(symbol)
+        return symbol
 
     def _new(self, key: object, maker: Maker) -> Symbol:
         found = self._symbols.get(key)

@@ -240,6 +240,27 @@ def _size(normal: Normal) -> int | None:
     return total
 
 
+def certain(raw: object) -> bool:
+    """Whether a look at the keywords is enough to know that something satisfies them and that they can be followed."""
+    if type(raw) is not dict:
+        return raw is True
+    given = raw.get("type")
+    if not raw.keys().isdisjoint(_DOUBTFUL):
+        return False
+    if given == "string":
+        values = raw.get("enum", ("",))
+        return _OF_STRINGS.isdisjoint(raw) and any(type(one) is str and one.isascii() for one in values)
+    if "enum" in raw:
+        return False
+    if given == "object":
+        return "required" not in raw and type(raw.get("properties", raw)) is dict
+    if given == "array":
+        return "minItems" not in raw and "maxItems" not in raw
+    if given == "integer" or given == "number":
+        return "minimum" not in raw and "maximum" not in raw
+    return given == "boolean" or given == "null"
+
+
 def plainly_possible(raw: object, depth: int = 4) -> bool:
     """Whether a look at the keywords is enough to know that something satisfies them (patterns and formats alone are
     taken to have texts: a machine looks again)."""

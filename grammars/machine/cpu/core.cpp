@@ -184,6 +184,13 @@ int ramify_define(GrammarHandle* handle, u32 symbol, const u32* data, u64 count)
         return DONE;
     });
 }
+// That a definition has a text, though it is not made yet.
+int ramify_possible(GrammarHandle* handle, u32 symbol) {
+    return guarded(*handle->core, [&] {
+        handle->grammar->possible(symbol);
+        return DONE;
+    });
+}
 // What `text` spells: a value with this name, which `spellings` are all the ways to spell.
 int ramify_tell(GrammarHandle* handle, const char* text, u64 text_size, const char* name, u64 name_size, u32 spellings) {
     return guarded(*handle->core, [&] {

@@ -48,6 +48,7 @@ class Grammar {
         if (initial_ == NONE) initial_ = sets_.initial();
         return initial_;
     }
+    void possible(u32 symbol) { positions_.possible(symbol); }
     Set& set(u32 id) { return sets_[id]; }
     const Trie& trie() const { return vocabulary_.trie; }
     bool is_end(u32 token) const {

@@ -39,6 +39,9 @@ class Decider {
     using Decide = std::function<bool(const Definition&, const Ask&)>;
     Decider(const Program& program, Decide decide) : program_(program), decide_(std::move(decide)) {}
 
+    bool knows(u32 symbol) const { return known_.count(symbol); }
+    void tell(u32 symbol) { known_[symbol] = true; }
+
     bool operator()(u32 root) {
         auto known = known_.find(root);
         if (known != known_.end()) return known->second;
@@ -149,6 +152,7 @@ class Positions {
         return at(all_[id].symbol, state);
     }
     size_t bytes() const { return bytes_; }
+    void possible(u32 symbol) { possible_.tell(symbol); }  // it has a text, as somebody knows without its definition
 
   private:
     bool any_string(const Definition& d, const Ask& ask) {
@@ -198,7 +202,7 @@ class Positions {
                 ObjectFrame frame(d, ask_);
                 Needed needed;  // all at once: each time that Python is asked, this begins again
                 for (u32 part : frame.soon(state))
-                    if (!program_.has(part)) needed.symbols.push_back(part);
+                    if (!program_.has(part) && !possible_.knows(part)) needed.symbols.push_back(part);
                 if (!needed.symbols.empty()) throw needed;
                 return keep(id, symbol, frame.ways(state));
             }
