@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,11 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from .token_bytes import spelling_of
+
+_END_NAMES = frozenset(
+    "<|im_end|> <|endoftext|> <|eot_id|> <|eom_id|> <|end_of_text|> <|end|> <|return|> </s> <eos> <end_of_turn> <EOT> "
+    "<\uff5cend\u2581of\u2581sentence\uff5c>".split()
+)
 
 
 class Vocabulary:
@@ -43,26 +49,43 @@ class Vocabulary:
         return digest.hexdigest()
 
     @classmethod
-    def of(cls, tokenizer: Any, size: int | None = None) -> Vocabulary:
-        """The vocabulary of a tokenizer: the engine's own, one of transformers', or one of the tokenizers library.
+    def of(cls, tokenizer: Any, size: int | None = None, *, end_tokens: Iterable[int] | None = None) -> Vocabulary:
+        """The vocabulary of a tokenizer: the engine's own, or one of transformers, of tokenizers or of tiktoken.
 
-        `size`: columns of the model's logits where they are more than the tokens. End tokens are the tokenizer's own
-        (`eos_ids`, `eos_token_id`), or those with the usual names. Raises InvalidRequest for anything else, and for
-        a slow (Python-only) tokenizer of transformers.
+        `size`: columns of the model's logits where they are more than the tokens. End tokens are those given, else the
+        tokenizer's own (`eos_ids`, `eos_token_id`), else its control tokens with the usual names. Raises
+        InvalidRequest for anything else, and for a slow (Python-only) tokenizer of transformers.
         """
-        if hasattr(tokenizer, "token_bytes") and hasattr(tokenizer, "special_ids"):
-            count = tokenizer.vocabulary_size
-            tokens = [None if i in tokenizer.special_ids else tokenizer.token_bytes(i) for i in range(count)]
-            return cls(tokens, tokenizer.eos_ids, size)
-        backend = getattr(tokenizer, "backend_tokenizer", getattr(tokenizer, "_tokenizer", tokenizer))
-        if not hasattr(backend, "get_added_tokens_decoder"):
-            raise InvalidRequest(
-                f"cannot read the vocabulary of a {type(tokenizer).__name__}: give one of the tokenizers library, a "
-                "fast one of transformers, or Vocabulary(tokens, end_tokens) itself"
-            )
-        end = getattr(tokenizer, "eos_token_id", None)
-        ends = [end] if isinstance(end, int) else list(end or ())
-        return cls(_spelled(backend), ends or _usual_ends(backend), size)
+        tokens, own = _read(tokenizer)
+        return cls(tokens, own if end_tokens is None else end_tokens, size)
+
+
+def _read(tokenizer: Any) -> tuple[list[bytes | None], list[int]]:
+    """The bytes of every token, and the tokens that end a text."""
+    if hasattr(tokenizer, "token_bytes") and hasattr(tokenizer, "special_ids"):
+        count = tokenizer.vocabulary_size
+        tokens = [None if i in tokenizer.special_ids else tokenizer.token_bytes(i) for i in range(count)]
+        return tokens, list(tokenizer.eos_ids)
+    if hasattr(tokenizer, "decode_single_token_bytes"):  # tiktoken's
+        return _of_tiktoken(tokenizer)
+    backend = getattr(tokenizer, "backend_tokenizer", getattr(tokenizer, "_tokenizer", tokenizer))
+    if not hasattr(backend, "get_added_tokens_decoder"):
+        raise InvalidRequest(
+            f"cannot read the vocabulary of a {type(tokenizer).__name__}: give one of the tokenizers library or of "
+            "tiktoken, a fast one of transformers, or Vocabulary(tokens, end_tokens) itself"
+        )
+    end = getattr(tokenizer, "eos_token_id", None)
+    ends = [end] if isinstance(end, int) else list(end or ())
+    return _spelled(backend), ends or _usual_ends(backend)
+
+
+def _of_tiktoken(encoding: Any) -> tuple[list[bytes | None], list[int]]:
+    special = {name: encoding.encode_single_token(name) for name in encoding.special_tokens_set}
+    tokens: list[bytes | None] = [None] * encoding.n_vocab
+    for token in set(range(encoding.n_vocab)) - set(special.values()):
+        with contextlib.suppress(KeyError):  # an id without a token
+            tokens[token] = encoding.decode_single_token_bytes(token)
+    return tokens, [token for name, token in special.items() if name in _END_NAMES]
 
 
 def _spelled(backend: Any) -> list[bytes | None]:
@@ -81,8 +104,6 @@ def _spelled(backend: Any) -> list[bytes | None]:
 
 
 def _usual_ends(backend: Any) -> list[int]:
-    """The end tokens that a vocabulary has by the names they usually have."""
-    found = (
-        backend.token_to_id(name) for name in ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>")
-    )
-    return [token for token in found if token is not None]
+    """The control tokens with names that end tokens usually have: `</s>` is an ordinary token in many vocabularies."""
+    added = backend.get_added_tokens_decoder()
+    return [token for token, one in added.items() if one.special and one.content in _END_NAMES]

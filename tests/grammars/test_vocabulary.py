@@ -48,6 +48,32 @@ def test_spaces_bytes_and_added_tokens_of_a_sentencepiece_vocabulary() -> None:
     assert vocabulary.end_tokens == (0,)
 
 
+def test_only_a_control_token_ends_a_text_by_its_name() -> None:
+    backend = Backend(models.BPE(vocab={"a": 0, "</s>": 1}, merges=[]))
+    assert Vocabulary.of(backend).tokens[1] == b"</s>" and not Vocabulary.of(backend).end_tokens
+    assert Vocabulary.of(backend, end_tokens=[0]).end_tokens == (0,)
+    backend.add_special_tokens(["<\uff5cend\u2581of\u2581sentence\uff5c>"])
+    assert Vocabulary.of(backend).end_tokens == (2,)
+
+
+class Encoding:
+    """As tiktoken's: bytes by rank, a gap at 3, a control token at 4."""
+
+    n_vocab = 5
+    special_tokens_set = frozenset(["<|endoftext|>"])
+
+    def encode_single_token(self, text: str) -> int:
+        return {"<|endoftext|>": 4}[text]
+
+    def decode_single_token_bytes(self, token: int) -> bytes:
+        return {0: b"a", 1: b"\xe2", 2: b"</s>", 4: b"<|endoftext|>"}[token]
+
+
+def test_of_tiktoken() -> None:
+    vocabulary = Vocabulary.of(Encoding())
+    assert vocabulary.tokens == (b"a", b"\xe2", b"</s>", None, None) and vocabulary.end_tokens == (4,)
+
+
 def test_what_is_no_tokenizer_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="vocabulary of a int"):
         Vocabulary.of(5)
