@@ -60,15 +60,16 @@ class _Job:
 class CompileService:
     """Compiles grammars; safe from many threads. Close it, or use it in a `with`, to end its processes.
 
-    `time_limit` (seconds) and `memory_limit` (bytes of address space) are for one grammar in a worker: beyond them it
-    is refused with GrammarTooLarge, and the worker starts anew. `cache_bytes` bounds what is kept in memory; `disk` is
+    `time_limit` (seconds of processor time, so that a busy machine refuses nothing; ten times as many of the clock)
+    and `memory_limit` (bytes of address space) are for one grammar in a worker: beyond them it is refused with
+    GrammarTooLarge, and the worker starts anew. `cache_bytes` bounds what is kept in memory; `disk` is
     a folder where compiled grammars are kept too, up to `disk_bytes`. Workers start when first needed and stay.
     """
 
     def __init__(
         self,
         workers: int = 1,
-        time_limit: float = 10.0,
+        time_limit: float = 1.5,
         memory_limit: int = 1 << 30,
         cache_bytes: int = 128 << 20,
         disk: Path | None = None,
@@ -186,8 +187,8 @@ class CompileService:
             done, *rest = msgpack.unpackb(
                 worker.ask(pack([job.kind, job.source, job.options])), unicode_errors="surrogatepass"
             )
-        except OutOfTime:
-            message = f"compiling this takes more than {self.time_limit:g} seconds: {shown}"
+        except OutOfTime as limit:
+            message = f"compiling this takes more than {limit}: {shown}"
             self._finish(job, GrammarTooLarge(message), 0, "timed_out")
             return
         except Died:

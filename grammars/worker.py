@@ -1,6 +1,6 @@
 """The process that compiles grammars for a `CompileService`: requests come in on stdin, programs go out on stdout.
 
-python -m ramify.grammars.worker MEMORY_LIMIT      frames are a length of 4 bytes and msgpack
+python -m ramify.grammars.worker MEMORY_LIMIT TIME_LIMIT      frames are a length of 4 bytes and msgpack
 """
 
 from __future__ import annotations
@@ -63,10 +63,14 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-def main(memory_limit: int) -> None:
-    """Answer requests until stdin ends. The memory of the process is limited; out of memory, it says so and ends."""
+def main(memory_limit: int, time_limit: float) -> None:
+    """Answer requests until stdin ends. The memory of the process is limited; out of memory, it says so and ends.
+
+    `time_limit`: seconds of processor time for one answer; beyond them the process is ended by SIGPROF.
+    """
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     incoming = os.fdopen(os.dup(0), "rb")
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not land among the frames
@@ -78,7 +82,9 @@ def main(memory_limit: int) -> None:
     write_frame(outgoing, READY)
     while (request := read_frame(incoming)) is not None:
         try:
+            signal.setitimer(signal.ITIMER_PROF, time_limit)
             write_frame(outgoing, answer(request))
+            signal.setitimer(signal.ITIMER_PROF, 0)
         except MemoryError:
             message = f"compiling this takes more than {memory_limit >> 20:,} MB of memory"
             write_frame(outgoing, pack([False, GrammarTooLarge.__name__, message, "", False]))
@@ -86,4 +92,4 @@ def main(memory_limit: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), float(sys.argv[2]))

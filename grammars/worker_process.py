@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,11 +13,12 @@ from typing import IO
 from ..errors import RequestFailed
 from .worker import READY, read_frame, write_frame
 
+PATIENCE = 10  # an answer may take so many times its processor time: the machine may be busy, or swap
 START_LIMIT = 300.0  # seconds for a worker to come up: one that is merely slow, on a busy machine, is waited for
 
 
 class OutOfTime(Exception):
-    """The worker took longer than it may."""
+    """The worker took longer than it may; says how long that is."""
 
 
 class Died(Exception):
@@ -24,7 +26,10 @@ class Died(Exception):
 
 
 class WorkerProcess:
-    """One process of `ramify.grammars.worker`, started when first asked and kept warm. For one thread, but `kill`."""
+    """One process of `ramify.grammars.worker`, started when first asked and kept warm. For one thread, but `kill`.
+
+    `time_limit`: seconds of processor time for an answer; `memory_limit`: bytes of its address space.
+    """
 
     def __init__(self, time_limit: float, memory_limit: int) -> None:
         self.time_limit = time_limit
@@ -37,10 +42,12 @@ class WorkerProcess:
         process = self._process
         if process is None or process.poll() is not None:
             process = self._started()
-        answer = self._within(self.time_limit, process, request)
+        answer = self._within(PATIENCE * self.time_limit, process, request)
         if answer is None:
             self.stop()
-            raise OutOfTime if self._expired else Died
+            if process.returncode == -signal.SIGPROF:
+                raise OutOfTime(f"{self.time_limit:g} seconds of processor time")
+            raise OutOfTime(f"{PATIENCE * self.time_limit:g} seconds") if self._expired else Died
         return answer
 
     def kill(self) -> None:
@@ -59,11 +66,12 @@ class WorkerProcess:
     def _started(self) -> subprocess.Popen[bytes]:
         self.stop()
         paths = os.pathsep.join(path for path in sys.path if path)
+        limits = [str(self.memory_limit), str(self.time_limit)]
         failed = "the process that compiles grammars does not start"
         with tempfile.TemporaryFile() as said:  # a pipe could fill up, and nobody would read it
             try:
                 process = self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "ramify.grammars.worker", str(self.memory_limit)],
+                    [sys.executable, "-P", "-m", "ramify.grammars.worker", *limits],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=said,

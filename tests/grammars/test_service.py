@@ -84,13 +84,37 @@ def test_out_of_time_is_refused_and_not_remembered() -> None:
     with CompileService(time_limit=0.02) as service:
         assert accepts(service.submit("regex", "(?:a)").result(60), "a")  # the start of a worker does not count
         for round_ in (1, 2):
-            with pytest.raises(GrammarTooLarge, match=r"more than 0\.02 seconds"):
+            with pytest.raises(GrammarTooLarge, match=r"more than 0\.02 seconds of processor time"):
                 service.submit("regex", SLOW).result(60)
             assert service.statistics.timed_out == round_
         service.time_limit = 60
         for worker in service._workers:
             worker.time_limit = 60
         assert accepts(service.submit("regex", SLOW).result(60), "39x39")
+
+
+def test_time_that_others_take_does_not_count() -> None:
+    with CompileService(time_limit=1) as service:
+        service.submit("regex", "(?:a)").result(60)
+        process = service._workers[0]._process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        future = service.submit("regex", "(?:b)")
+        with pytest.raises(TimeoutError):
+            future.result(1.5)
+        process.send_signal(signal.SIGCONT)
+        assert accepts(future.result(60), "b")
+
+
+def test_a_worker_that_does_nothing_at_all_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ramify.grammars.worker_process.PATIENCE", 1)
+    with CompileService(time_limit=0.2) as service:
+        service.submit("regex", "(?:a)").result(60)
+        process = service._workers[0]._process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(GrammarTooLarge, match=r"more than 0\.2 seconds: "):
+            service.submit("regex", "(?:b)").result(60)
 
 
 def test_out_of_memory_is_refused_and_the_next_request_is_served() -> None:
