@@ -13,8 +13,10 @@ from ..errors import InvalidRequest
 from .token_bytes import spelling_of
 
 _END_NAMES = frozenset(
-    "<|im_end|> <|endoftext|> <|eot_id|> <|eom_id|> <|end_of_text|> <|end|> <|return|> </s> <eos> <end_of_turn> <EOT> "
-    "<\uff5cend\u2581of\u2581sentence\uff5c>".split()
+    [
+        *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>"),
+        *("</s>", "<eos>", "<end_of_turn>", "<EOT>", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
+    ]
 )
 
 
