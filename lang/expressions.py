@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from types import CodeType, FrameType
 from typing import Any
 
 from ..errors import ProgramError
 from .nodes import Node, Place, RoleEnd, RoleStart, Text
+from .sampling import Sampling
+
+MOST_SHOWN = 50  # pieces of an expression's repr
 
 
 class Expression:
@@ -35,7 +39,9 @@ class Expression:
         return NotImplemented if added is None else Expression((added, self))
 
     def __repr__(self) -> str:
-        return " + ".join(map(repr, self.nodes)) or "Expression()"
+        shown = [_shown(part) for part in self.nodes[:MOST_SHOWN]]
+        more = len(self.nodes) - MOST_SHOWN
+        return " + ".join([*shown, f"… {more:,} more"] if more > 0 else shown) or "Expression()"
 
     def __bool__(self) -> bool:
         return True
@@ -117,6 +123,22 @@ def place_of(frame: FrameType) -> Place:
 
 _PLACES: dict[tuple[int, int], tuple[CodeType, Place]] = {}  # a loop appends from the same line many times
 _MOST_PLACES = 10_000
+
+
+def _shown(part: Any) -> str:
+    """A piece as a user would write it: what it says, without all that it leaves as it is."""
+    if isinstance(part, Text):
+        return repr(part.text)
+    if not is_dataclass(part):
+        return repr(part)
+    said = []
+    for known in fields(part):
+        value = getattr(part, known.name)
+        if isinstance(value, Sampling):
+            said += [f"{f.name}={setting!r}" for f in fields(value) if (setting := getattr(value, f.name)) is not None]
+        elif known.compare and value is not None and value != known.default:
+            said.append(f"{known.name}={value!r}")
+    return f"{type(part).__name__}({', '.join(said)})"
 
 
 def _flat(parts: Iterable[Any]) -> Iterable[Any]:

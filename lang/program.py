@@ -54,6 +54,9 @@ class ProgramCall(Piece):
             )
         self.program(state, *self.arguments, **self.keywords)
 
+    def __repr__(self) -> str:
+        return f"{self.program.name}(...)"
+
     def __getitem__(self, name: str) -> Any:
         return self.__getattr__(name)
 

@@ -252,6 +252,9 @@ class ProgramStateGroup:
     def __len__(self) -> int:
         return len(self.states)
 
+    def __repr__(self) -> str:
+        return f"<{len(self.states)} branches of {self._program!r}>"
+
     def __iter__(self) -> Iterator[ProgramState]:
         return iter(self.states)
 

@@ -66,8 +66,8 @@ class RunStats:
         of = f" of {self.runs} runs" if self.runs != 1 else ""
         share = self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
         line = (
-            f"[{len(self.gens)} gens{of}: {self.prompt_tokens} prompt tokens, {self.cached_tokens} of them reused "
-            f"({share:.0%}), {self.completion_tokens} generated"
+            f"[{len(self.gens)} gen{'s' if len(self.gens) != 1 else ''}{of}: {self.prompt_tokens} prompt tokens, "
+            f"{self.cached_tokens} of them reused ({share:.0%}), {self.completion_tokens} generated"
         )
         extra = [f"{getattr(self, kind)} {kind[:-7]}" for kind in KINDS[3:5] if getattr(self, kind)]
         return ", ".join([line, *extra]) + "]"

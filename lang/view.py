@@ -23,7 +23,7 @@ font:13px/1.5 system-ui,sans-serif;overflow-x:auto}
 .ramify-run .said{white-space:pre-wrap;overflow-wrap:anywhere;font:12px/1.5 ui-monospace,Menlo,Consolas,monospace}
 .ramify-run mark{color:inherit;background:var(--gen);border-bottom:2px solid var(--gen-edge);border-radius:3px}
 .ramify-run mark.select{background:var(--pick);border-color:var(--pick-edge)}
-.ramify-run .note{color:var(--quiet);font:11px system-ui,sans-serif;user-select:none;margin:0 2px}
+.ramify-run .note{color:var(--quiet);font:11px system-ui,sans-serif;user-select:none;margin:0 5px 0 3px}
 .ramify-run .role{display:table;color:var(--quiet);font:600 11px system-ui,sans-serif;border:1px solid var(--line);
 border-radius:10px;padding:0 7px;margin:4px 4px 2px 0}
 .ramify-run .bad{color:var(--bad)}
@@ -43,7 +43,7 @@ def html_of(run: RunRecord, number: int = 0) -> str:
         if stream.parent is not None:
             children.setdefault(stream.parent, []).append(stream)
     root = streams.get(number) or run.streams[0]
-    body = "".join(_stream(root, children, 0))
+    body = "".join(_stream(root, children, 0, []))
     error = f'<div class="bad">{_text(run.error)}</div>' if run.error else ""
     return f'<div class="ramify-run">{STYLE}{_head(run)}{error}{body}</div>'
 
@@ -71,8 +71,10 @@ def _head(run: RunRecord) -> str:
     )
 
 
-def _stream(stream: StreamRecord, children: dict[int, list[StreamRecord]], depth: int) -> Iterator[str]:
-    """A stream's nodes in order, its forks where they began."""
+def _stream(
+    stream: StreamRecord, children: dict[int, list[StreamRecord]], depth: int, told: list[str]
+) -> Iterator[str]:
+    """A stream's nodes in order, its forks where they began. `told`: errors that stand on the page already."""
     forks: dict[int, list[StreamRecord]] = {}
     for child in children.get(stream.number, ()):
         forks.setdefault(child.fork_at, []).append(child)
@@ -81,21 +83,23 @@ def _stream(stream: StreamRecord, children: dict[int, list[StreamRecord]], depth
         if index in forks:
             yield "</div>" if open_text else ""
             open_text = False
-            yield from _forks(forks[index], children, depth)
+            yield from _forks(forks[index], children, depth, told)
         if index < len(stream.nodes):
             yield "" if open_text else '<div class="said">'
             open_text = True
-            yield _node(stream.nodes[index])
+            yield _node(stream.nodes[index], told)
     yield "</div>" if open_text else ""
 
 
-def _forks(forks: list[StreamRecord], children: dict[int, list[StreamRecord]], depth: int) -> Iterator[str]:
+def _forks(
+    forks: list[StreamRecord], children: dict[int, list[StreamRecord]], depth: int, told: list[str]
+) -> Iterator[str]:
     yield '<div class="forks">'
     for index, fork in enumerate(forks[:MOST_BRANCHES]):
         state = " · cancelled" if fork.cancelled else " · joined" if fork.joined_as else ""
         yield f'<div class="fork"><div class="title">branch {index + 1} of {len(forks)}{state}</div>'
         if depth < MOST_DEPTH:
-            yield from _stream(fork, children, depth + 1)
+            yield from _stream(fork, children, depth + 1, told)
         else:
             yield '<div class="note">…</div>'
         yield "</div>"
@@ -104,9 +108,9 @@ def _forks(forks: list[StreamRecord], children: dict[int, list[StreamRecord]], d
     yield "</div>"
 
 
-def _node(node: NodeRecord) -> str:
+def _node(node: NodeRecord, told: list[str]) -> str:
     if node.error:
-        return f'<span class="bad">[{_text(node.name or node.kind)}: {_text(node.error)}]</span>'
+        return _failed(node, node.error, told)
     if node.kind == "role":
         return f'<span class="role">{_text(node.name or "")}</span>'
     if node.kind in ("gen", "select"):
@@ -116,6 +120,17 @@ def _node(node: NodeRecord) -> str:
     if node.kind in ("end role", "scope", "end scope", "set"):
         return ""
     return _text(node.text)
+
+
+def _failed(node: NodeRecord, error: str, told: list[str]) -> str:
+    """Everything after a failure fails with it: the error is told once, then only what was not made."""
+    what = _text(node.name or node.kind)
+    if any(known in error for known in told):
+        model = node.kind in ("gen", "select")
+        return f'<span class="bad" title="{_text(error)}">[{what}: not made]</span>' if model else ""
+    if len(told) < MOST_BRANCHES:
+        told.append(error)
+    return f'<span class="bad">[{what}: {_text(error)}]</span>'
 
 
 def _generated(node: NodeRecord) -> str:

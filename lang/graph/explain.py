@@ -57,7 +57,7 @@ class Explanation:
         plan, graph = self.schedule, self.graph
         about = "" if self.counted else "about "
         lines = [
-            f"{self.gens} calls of the model, at most {max(plan.width, min(self.gens, 1))} at once; "
+            f"{_many(self.gens, 'call')} of the model, at most {max(plan.width, min(self.gens, 1))} at once; "
             f"{about}{self.prefill_tokens:,} tokens to prefill, at most {self.generated_tokens:,} to generate"
         ]
         if self.prompt_tokens > self.prefill_tokens:
@@ -67,7 +67,7 @@ class Explanation:
         if chain:
             lines.append(
                 f"critical path: {short(' → '.join(chain), 90)}, "
-                f"{plan.steps:,.0f} steps of the {plan.total:,.0f} it takes one after another"
+                f"{_many(round(plan.steps), 'step')} of the {plan.total:,.0f} it takes one after another"
             )
         if graph.stop is not None:
             lines.append(f"the template stops at {graph.stop}; from there on the graph grows as the program runs")
@@ -90,7 +90,10 @@ class Explanation:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"<explanation of {self.graph.program!r}: {len(self.graph.order)} items, {self.gens} calls of the model>"
+        return (
+            f"<explanation of {self.graph.program!r}: {_many(len(self.graph.order), 'item')}, "
+            f"{_many(self.gens, 'call')} of the model>"
+        )
 
 
 def explain(
@@ -157,9 +160,9 @@ def _line(self: Explanation, position: Position) -> str:
         said = f'"{short(word.detail, 60)}"'
     notes = []
     if isinstance(item, Gen):
-        notes.append(f"at most {estimate.tokens} tokens")
+        notes.append(f"at most {_many(estimate.tokens, 'token')}")
     elif estimate.tokens:
-        notes.append(f"{estimate.tokens} token{'s' if estimate.tokens != 1 else ''}")
+        notes.append(_many(estimate.tokens, "token"))
     if isinstance(item, Gen | Select):
         notes.append(f"after {self.schedule.prompt[position]}")
         together = self.schedule.together(estimate.level)
@@ -168,3 +171,7 @@ def _line(self: Explanation, position: Position) -> str:
         if position in self.schedule.critical:
             notes.append("critical")
     return f"{word.kind:<6} {said}".rstrip() + (f"   [{', '.join(notes)}]" if notes else "")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count != 1 else ''}"

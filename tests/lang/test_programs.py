@@ -350,3 +350,13 @@ def test_the_embedded_model_is_announced_once(
 def test_what_is_no_backend_is_refused(wrong: object) -> None:
     with pytest.raises(InvalidRequest, match="backend="):
         sgl.set_default_backend(wrong)
+
+
+def test_an_expression_shows_itself_as_it_was_written() -> None:
+    shown = repr("a" + sgl.gen("x", max_tokens=3, regex="b+") + sgl.user(sgl.select("y", ["c", "d"])))
+    assert shown.startswith("'a' + Gen(name='x', max_new_tokens=3, constraint=Constraint(kind='regex', source='b+'))")
+    assert "RoleStart(role='user') + Select(name='y', choices=('c', 'd'), method=" in shown and "None" not in shown
+    many = sgl.gen("x")
+    for _ in range(100):
+        many = many + "b"
+    assert repr(many).endswith("'b' + … 51 more")

@@ -92,3 +92,17 @@ def test_big_runs_are_drawn_small() -> None:
     assert len(page) < 300_000
     Reader(page)
     assert html_of(state.record()) == page
+
+
+def test_a_failure_is_told_once() -> None:
+    @sgl.function
+    def failing(s: Any) -> None:
+        s += "a" + sgl.gen("x")
+        for index in range(5):
+            s += f"b{index}" + sgl.gen(f"y{index}")
+
+    state = failing.run(backend=sgl.Mock(lambda prompt, call: ValueError("the wire is cut")))
+    state.sync()
+    reader = Reader(state._repr_html_())
+    assert sum("the wire is cut" in text for text in reader.texts) == 2, "above, and where it happened"
+    assert sum("not made" in text for text in reader.texts) == 5

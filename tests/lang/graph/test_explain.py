@@ -43,6 +43,16 @@ def test_numbers_follow_the_arguments() -> None:
     assert explained(judge, count=50).gens == 52
 
 
+def test_one_is_one() -> None:
+    @sgl.function
+    def single(s: Any) -> None:
+        s += "a" + sgl.gen("x", max_tokens=1)
+
+    found = explained(single)
+    assert "1 call of the model" in str(found) and "at most 1 token," in str(found) and "1 call of" in repr(found)
+    assert "[1 gen:" in str(single.run(backend=sgl.Mock()).stats())
+
+
 def test_nothing_runs() -> None:
     backend = sgl.Mock()
     judge.explain(backend=backend)
