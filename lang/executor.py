@@ -116,7 +116,7 @@ class StreamExecutor(Stream):
         for index, child in enumerate(children):
             if child.error is not None:
                 error = child.error
-                raise type(error)(f"branch {index} of {len(children)}: {error}").with_traceback(None) from error
+                raise type(error)(f"branch {index + 1} of {len(children)}: {error}").with_traceback(None) from error
         if mode == "gather_variable":
             self._gather(children, place)
         else:

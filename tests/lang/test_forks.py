@@ -262,7 +262,7 @@ def test_an_error_in_one_branch_surfaces_at_the_join_and_spares_the_others() -> 
     def body(s):  # type: ignore[no-untyped-def]
         forks = s.fork(3)
         forks += lambda i: f"{i}" + sgl.gen("x")
-        with pytest.raises(BackendError, match=r"branch 1 of 3: program 'body', .*:\d+, variable 'x': boom"):
+        with pytest.raises(BackendError, match=r"branch 2 of 3: program 'body', .*:\d+, variable 'x': boom"):
             forks.join()
         with pytest.raises(BackendError, match="variable 'x': boom"):
             forks[1]["x"]

@@ -632,7 +632,7 @@ def test_a_backend_that_cannot_fork() -> None:
         forks += sgl.gen("x")
         forks.join()
 
-    raises(body, BackendError, r"branch 0 of 2: .*no forking", backend=Rude("fork"))
+    raises(body, BackendError, r"branch 1 of 2: .*no forking", backend=Rude("fork"))
 
 
 def test_a_backend_that_never_answers_ends_by_timeout() -> None:

@@ -154,7 +154,7 @@ def test_an_error_in_a_branch_is_raised_at_the_join() -> None:
         with pytest.raises(BackendError) as caught:
             one.run(backend=sgl.Mock(lambda prompt, call: ConnectionError("down") if prompt == "1" else "x"))
         messages.append(str(caught.value))
-    assert messages[0] == messages[1] and messages[0].startswith("branch 1 of 3: ")
+    assert messages[0] == messages[1] and messages[0].startswith("branch 2 of 3: ")
 
 
 def test_an_error_that_nobody_reads_is_kept() -> None:
