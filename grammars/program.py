@@ -133,8 +133,8 @@ Definition = Lexeme | Rules | Counted | Object | Array
 @dataclass(slots=True)
 class Program:
     """Definitions and where to start. `define`, when given, makes a missing (None) definition at first use: it may
-    append new ones, and it raises GrammarError for what it cannot compile. `complete()` makes them all. `certain`: those
-    that have a text for sure and can be compiled, so that they need not be made to find that out."""
+    append new ones, and it raises GrammarError for what it cannot compile. `complete()` makes them all.
+    `certain`: those that have a text for sure and can be compiled, so that they need not be made to find that out."""
 
     definitions: list[Definition | None]
     start: Symbol

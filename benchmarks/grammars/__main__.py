@@ -15,6 +15,7 @@ from . import context_free, report
 from .figures import summary
 from .run import CONTESTANTS, run
 
+OURS = [name for name, one in CONTESTANTS.items() if one.ours]
 EPILOG = """\
 DIR holds files *.jsonl or *.jsonl.gz: one grammar a line, {"id", "split", "kind": "json_schema" or "regex", "grammar",
 "valid": [...], "invalid": [...]}; instances of schemas are JSON values, of regexes strings. The context-free grammars
@@ -60,7 +61,7 @@ def measure(tokenizer: Path, tasks: list[dict[str, Any]], engines: list[str], lo
         contestant = CONTESTANTS[name]
         begin = time.perf_counter()
         schemas = [task for task in tasks if task["kind"] == "json_schema"][:: contestant.every]
-        others = [task for task in tasks if task["kind"] != "json_schema"]
+        others = [task for task in tasks if task["kind"] != "json_schema" and not contestant.schemas_alone]
         own = [*schemas, *others, *(context_free.tasks(contestant.context_free) if contestant.context_free else [])]
         print(f"[bench] {contestant.title}", flush=True)
         try:
@@ -93,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     logs = assets.HERE / "results" / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     tasks = read(options.data, options.limit, options.walks)
-    engines = options.engines.split(",") if options.engines else list(CONTESTANTS) if options.peers else ["ramify"]
+    engines = options.engines.split(",") if options.engines else list(CONTESTANTS) if options.peers else OURS
     tokenizers = [options.tokenizer or assets.model_path("checkpoint", logs) / "tokenizer.json", *options.vocabulary]
     flags = " --peers" if options.peers else f" --engines {options.engines}" if options.engines else ""
     command = f"python -m ramify.benchmarks.grammars --data DIR{flags}" + " --vocabulary FILE" * len(options.vocabulary)

@@ -37,7 +37,8 @@ ENVIRONMENTS.setdefault(ENVIRONMENT.name, ENVIRONMENT)
 class Contestant:
     """An engine in the report. `context_free`: the language it reads such grammars in, if it reads any.
 
-    `every`: of the schemas it is given only every so many, since it takes minutes for some.
+    `every`: of the schemas it is given only every so many, since it takes minutes for some. `schemas_alone`: it
+    is given nothing else.
     """
 
     name: str
@@ -45,12 +46,14 @@ class Contestant:
     context_free: str | None
     ours: bool = False
     every: int = 1
+    schemas_alone: bool = False
 
 
 CONTESTANTS = {
     one.name: one
     for one in (
         Contestant("ramify", "ramify", "gbnf", ours=True),
+        Contestant("ramify_any_order", "ramify, any order", None, ours=True, schemas_alone=True),
         Contestant("llguidance", "llguidance 1.9.1", "lark"),
         Contestant("xgrammar", "xgrammar 0.2.8", "gbnf"),
         Contestant("xgrammar_loose", "xgrammar 0.2.8, strict_mode off", None),

@@ -6,6 +6,7 @@ Only the standard library, numpy, tokenizers and jsonschema-rs are needed beside
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import sys
@@ -154,36 +155,42 @@ class Measured:
     def jumped(self, compiled: Any, instance: Any) -> list[int]:
         """Tokens of the instance in all, those that need no step, and of these those that the tokenizer puts otherwise.
 
-        Forced text is cut into tokens together with what is before it; what could still change is left to the model.
+        An engine that plans tokens is asked for them. Else forced text is cut into tokens together with what is before
+        it; what could still change is left to the model.
         """
         engine = self.engine
         text = text_of(self.kind, instance)
         own = engine.encode(text)
         state, at, jumped, otherwise = engine.start(compiled), 0, 0, 0
         while at < len(own):
-            forced = engine.forced(state)
-            if forced:
-                spelled = forced if isinstance(forced, str) else self.decoded(forced)
-                rest = self.decoded(own[at : at + len(spelled) + 1])
-                if not (rest.startswith(spelled) or spelled.startswith(rest)):
-                    return [0, 0, 0]  # another text than this one, which is refused
-            if isinstance(forced, str) and forced:
-                near = own[max(0, at - 16) : at]
-                together = self.settled(self.decoded(near), forced)
-                forced = together[len(near) :] if together[: len(near)] == near else []
-            for token in forced or []:
-                if at >= len(own):
-                    break
-                jumped += 1
-                otherwise += token != own[at]
-                if token != own[at] or not engine.accept(state, own[at]):
-                    return [len(own), jumped, otherwise]
-                at += 1
+            planned = self.planned(state, own[:at])
+            text, rest = self.decoded(planned), self.decoded(own)
+            if not (rest.startswith(text) or text.startswith(rest)):
+                return [0, 0, 0]  # another text than this one, which is refused
+            planned = planned[: len(own)]
+            wrong = sum(left != right for left, right in zip(planned, own, strict=False))
+            jumped += max(0, len(planned) - at)
+            otherwise += wrong
+            if wrong or not all(engine.accept(state, token) for token in own[at : len(planned)]):
+                return [len(own), jumped, otherwise]
+            at = max(at, len(planned))
             if at < len(own):
                 if not engine.accept(state, own[at]):
                     return [0, 0, 0]
                 at += 1
         return [len(own), jumped, otherwise]
+
+    def planned(self, state: Any, before: list[int]) -> list[int]:
+        """The tokens so far, and those behind them that need no step: by the engine's own rules, if it has any."""
+        planned = self.engine.jump(state, before)
+        if planned is not None:
+            return planned
+        forced = self.engine.forced(state) or []
+        if not isinstance(forced, str):
+            return before + forced
+        near = before[-16:]
+        together = self.settled(self.decoded(near), forced)
+        return before + together[len(near) :] if together[: len(near)] == near else before
 
     def decoded(self, tokens: list[int]) -> str:
         return str(self.engine.tokenizer.decode(tokens, skip_special_tokens=False))
@@ -203,6 +210,8 @@ def main() -> None:
     skip = int(sys.argv[5]) if len(sys.argv) > 5 else 0
     begin = time.perf_counter()
     engine = engine_class(name)(tokenizer)
+    gc.collect()
+    gc.freeze()  # as a server does: what is there for good is not looked at again
     with results.open("a") as out:
         print(json.dumps({"ready_ms": 1000 * (time.perf_counter() - begin)}), file=out, flush=True)
         for number, line in enumerate(tasks.read_text().splitlines()):

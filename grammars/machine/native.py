@@ -166,7 +166,7 @@ class NativeMachine:
 
     @staticmethod
     def _soon(definition: Definition) -> tuple[Symbol, ...]:
-        """What the core will need next of a definition, as it is there already: each need is a call that begins anew."""
+        """What the core will need next of a definition, and is cheap to give: each need is a call that begins anew."""
         if isinstance(definition, Object):
             return definition.opening, definition.colon, definition.comma, definition.closing
         if isinstance(definition, Array):

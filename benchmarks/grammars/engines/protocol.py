@@ -64,6 +64,10 @@ class Engine(ABC):
         """Text (or tokens) that must come next, when the engine can say."""
         return None
 
+    def jump(self, state: Any, output: list[int]) -> list[int] | None:
+        """The output with the tokens behind it that need no step, when the engine itself says which."""
+        return None
+
 
 END_NAMES: Sequence[str] = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<|im_end|>", "<eos>")
 
