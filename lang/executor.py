@@ -157,7 +157,7 @@ class StreamExecutor(Stream):
 
     def run(self, *, resumed: bool = False) -> None:
         """Run the queue until a call is in flight or nothing is left, and those of forks that start on the way."""
-        stack = _run_queue(self, resumed and self.context.options.lookahead)[::-1]
+        stack = _run_queue(self, resumed)[::-1]
         while stack:
             stack.extend(reversed(_run_queue(stack.pop())))
 
@@ -259,25 +259,23 @@ def _said(child: Stream) -> list[Node]:
 def _run_queue(stream: Stream, resumed: bool = False) -> list[Stream]:
     """Run one stream's queue as far as it goes. Returns the forks that were started and can run.
 
-    `resumed`: a call has just ended. When only constants are behind it, the program is looking at its value, and the
-    backend may prefill them meanwhile.
+    `resumed`: a call has just ended. When no other one is behind it, the program is looking at its value.
     """
     started: list[Stream] = []
     appended = False
     while True:
         with stream.lock:
-            ahead = resumed and appended and not stream.queue
-            if not stream.queue and not ahead:
+            looks = resumed and not stream.queue
+            if not stream.queue and not looks:
                 stream.busy = False
                 stream.call = None
                 wakes, stream.idle_wakes = stream.idle_wakes, []
                 over = stream.sealed is not None
                 break
-            item = None if ahead else stream.queue.popleft()
+            item = None if looks else stream.queue.popleft()
         if item is None:
             resumed = False
-            if stream.stream is not None and stream.error is None and stream.needed:
-                stream.stream.ahead()
+            _while_it_looks(stream, appended)
             continue
         appended = True
         try:
@@ -303,6 +301,17 @@ def _run_queue(stream: Stream, resumed: bool = False) -> list[Stream]:
     for wake in wakes:
         wake()
     return started
+
+
+def _while_it_looks(stream: Stream, appended: bool) -> None:
+    """The program looks at a value: constants behind it may be prefilled, and what is there will be needed again."""
+    options = stream.context.options
+    if stream.stream is None or stream.error is not None or not stream.needed:
+        return
+    if appended and options.lookahead:
+        stream.stream.ahead()
+    if options.next_use and stream.sealed is None:
+        stream.stream.hint(next_use=1.0)
 
 
 def _claimed(forks: list[Stream]) -> list[Stream]:

@@ -12,6 +12,7 @@ from time import perf_counter
 import ramify
 
 from .. import assets, machine
+from . import uses
 from .texts import Texts
 from .variants import VARIANTS, Variant
 from .workloads import MAKERS, Size, Workload
@@ -172,7 +173,8 @@ def main(arguments: list[str] | None = None) -> None:
             )
     engines.close()
     if args.publish:
-        (DOCS / "programs-benchmark.md").write_text(page(counts, args.scale, args.cache_tokens))
+        used = "\n".join(["## The uses of the graph, one by one", "", uses.table(uses.measure()), ""])
+        (DOCS / "programs-benchmark.md").write_text(page(counts, args.scale, args.cache_tokens) + "\n" + used)
         found = {"machine": machine.describe(), "scale": args.scale, "counts": [asdict(count) for count in counts]}
         (DOCS / "programs-benchmark.json").write_text(json.dumps(found, indent=1) + "\n")
 

@@ -116,7 +116,7 @@ def next_use(options: ExecutionOptions) -> int:
     with engine(cache_tokens=1024) as made:
 
         def visit(number: int, day: int) -> None:
-            for guest in range(3):
+            for guest in range(8):
                 text = f"Guest {number} {day} {guest}. " + SENTENCE * 10
                 passer_by.run(text, backend=made, temperature=0, options=options).sync()
 

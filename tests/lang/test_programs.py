@@ -235,6 +235,24 @@ def test_constants_behind_a_gen_are_offered_while_the_program_looks_at_its_value
     assert backend.ahead == (["a1bc2d<user>e</user>"] if lookahead else [])
 
 
+@pytest.mark.parametrize("next_use", [True, False])
+def test_a_program_that_looks_at_a_value_is_expected_back(next_use: bool) -> None:
+    backend = Manual()
+
+    def body(s):  # type: ignore[no-untyped-def]
+        s += "a" + sgl.gen("x")
+        backend_saw.append(s["x"])
+        s += "b" + sgl.gen("y")
+
+    backend_saw: list[str] = []
+    state = sgl.function(body).run(backend=backend, stream=True, options=sgl.ExecutionOptions(next_use=next_use))
+    backend.call(0).finish("1")
+    backend.call(1).finish("2")
+    state.sync()
+    assert backend_saw == ["1"]
+    assert backend.hints[:1] == ([("a1", 1.0)] if next_use else [])
+
+
 def test_the_next_gen_starts_in_the_callback_of_the_one_before() -> None:
     backend = Manual()
 
