@@ -36,7 +36,8 @@ class Builder:
         self._limit = limit
         self._makers: dict[Symbol, Maker] = {}
         self._symbols: dict[object, Symbol] = {}
-        self._dotted = normalizer.document.draft(0) > 4  # 1.0 is an integer since draft 6
+        # 1.0 is an integer since draft 6, but whoever reads it gets a float: it is let in where texts are judged.
+        self._dotted = not ordered and normalizer.document.draft(0) > 4
         self._layout = layout
         self._opening_object = self.lexeme(layout.opening_object)
         self._closing_object = self.lexeme(layout.closing_object)

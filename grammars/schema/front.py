@@ -22,7 +22,8 @@ def json_schema(
 
     `whitespace`: "fixed" (`, ` and `: `, as json.dumps writes), "compact" (none), "flexible" (one space, or a line
     break with indentation) or "free" (at most 32 blanks wherever JSON allows them); `separators` as in json.dumps
-    instead. `order`: "schema" (properties in the order of the schema, others after them) or "any".
+    instead. `order`: "schema" (properties in the order of the schema, others after them; integers without a point, to
+    be read as integers) or "any" (for judging given texts: in any order, and 1.0 is an integer).
     """
     if separators is not None:
         separators = (str(separators[0]), str(separators[1]))

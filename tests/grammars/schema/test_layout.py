@@ -52,3 +52,12 @@ def test_order() -> None:
 def test_options_that_do_not_exist(options: dict[str, object]) -> None:
     with pytest.raises(GrammarError):
         machine({}, **options)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"minimum": -5}, {"maximum": 40, "minimum": 0}, {"multipleOf": 7}, {"not": {"const": 3}}]
+)
+def test_integers_have_no_point_where_they_are_generated(more: dict[str, object]) -> None:
+    schema = {"type": "integer"} | more
+    assert takes(machine(schema), "7") and not takes(machine(schema), "7.0")
+    assert takes(machine(schema, order="any"), "7.0") and not takes(machine(schema, order="any"), "7.5")
