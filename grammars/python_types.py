@@ -15,11 +15,32 @@ from .schema.compile import Order, Whitespace
 from .schema.front import json_schema
 
 # Formats by which pydantic says that any text will do, or that it checks what no schema says.
-_SAYS_NOTHING = frozenset({"binary", "base64url", "password", "path", "file-path", "directory-path", "json-string"})
+_SAYS_NOTHING = frozenset({"binary", "password", "path", "file-path", "directory-path", "json-string"})
+
+
+# What pydantic reads where its schema has a format that JSON Schema does not know, or allows more than it reads.
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"
+_HEX = "[0-9a-f]"
+_PATTERNS = {
+    "base64": _BASE64,
+    "base64url": _BASE64.replace("+", "_").replace("/", "-"),
+    "duration": "^-?P(?=[0-9T])([0-9]{1,6}D)?(T(?=[0-9])([0-9]{1,2}H)?([0-9]{1,2}M)?([0-9]{1,2}(\\.[0-9]{1,6})?S)?)?$",
+    **{f"uuid{i}": f"^{_HEX}{{8}}-{_HEX}{{4}}-{i}{_HEX}{{3}}-[89ab]{_HEX}{{3}}-{_HEX}{{12}}$" for i in range(1, 9)},
+}
 
 
 class _Schemas(GenerateJsonSchema):
     """Pydantic's, but for a Decimal: a number, for not every string is one."""
+
+    def complex_schema(self, schema: core_schema.ComplexSchema) -> JsonSchemaValue:
+        """As str(complex) writes it."""
+        return {"type": "string", "pattern": "^-?[0-9]{1,9}(\\.[0-9]{1,9})?([+-][0-9]{1,9}(\\.[0-9]{1,9})?j)?$"}
+
+    def json_schema(self, schema: core_schema.JsonSchema) -> JsonSchemaValue:
+        """JSON within a string cannot be followed."""
+        raise PydanticInvalidForJsonSchema(
+            "JSON within a string (pydantic.Json) cannot be followed: give the inner type"
+        )
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
         found = super().decimal_schema(schema)
@@ -66,11 +87,16 @@ def from_type(
 
 
 def _plain(schema: Any) -> Any:
-    """The schema without formats that say nothing."""
+    """The schema without formats that say nothing, and with patterns for those that only pydantic knows."""
     if isinstance(schema, list):
         return [_plain(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
+    format_ = schema.get("format")
+    if format_ == "ipvanyaddress":
+        return {"anyOf": [schema | {"format": "ipv4"}, schema | {"format": "ipv6"}]}
+    if isinstance(format_, str) and format_ in _PATTERNS and "pattern" not in schema:
+        return {name: value for name, value in schema.items() if name != "format"} | {"pattern": _PATTERNS[format_]}
     return {
         name: value if name in ("const", "enum", "default", "examples") else _plain(value)
         for name, value in schema.items()

@@ -7,7 +7,6 @@ import datetime
 import decimal
 import enum
 import random
-import re
 import uuid
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Optional, Union
@@ -25,10 +24,6 @@ from .bytewise import accepts, walk
 class Color(enum.Enum):
     RED = "red"
     BLUE = "blue"
-
-
-# pydantic reads integers of any size, but those written with an exponent (1e20) only up to 64 bits
-LARGE = re.compile(rb"[eE]\+?0*(1[89]|[2-9][0-9]|[0-9]{3})|[0-9]{15}")
 
 
 @dataclasses.dataclass
@@ -73,7 +68,14 @@ CASES: list[tuple[Any, list[str], list[str]]] = [
     (dict[str, int], ['{"a": 1}', "{}"], ['{"a": "1"}']),
     (tuple[int, str], ['[1, "a"]'], ["[1]", '[1, "a", 2]']),
     (uuid.UUID, ['"12345678-1234-5678-1234-567812345678"'], ['"1234"']),
+    (pydantic.UUID4, ['"12345678-1234-4678-9234-567812345678"'], ['"12345678-1234-5678-9234-567812345678"']),
     (decimal.Decimal, ["1.5"], ["[]"]),
+    (datetime.timedelta, ['"P3DT4H5M6.5S"', '"-PT1S"'], ['"P"', '"PT"', '"P99999999999Y"', '"x"']),
+    (complex, ['"1+2j"', '"-0.5"'], ['"x"']),
+    (pydantic.Base64Bytes, ['"YQ=="', '""'], ['"YQ"', '"YR=="', '"é"']),
+    (pydantic.Base64UrlBytes, ['"_-A="'], ['"/+A="']),
+    (pydantic.IPvAnyAddress, ['"127.0.0.1"', '"::1"'], ['"127.0.0.256"', '"x"']),
+    (Annotated[int, pydantic.Field(strict=True)], ["5"], ["5.0"]),
     (Annotated[list[int], pydantic.Field(min_length=2, max_length=3)], ["[1, 2]"], ["[1]", "[1, 2, 3, 4]"]),
 ]
 
@@ -94,7 +96,7 @@ def test_random_texts_are_read_back(type_: Any) -> None:
     grammar = from_type(type_)
     for _ in range(12):
         text = walk(grammar, chance, 300)
-        if text is not None and not LARGE.search(text):
+        if text is not None:
             adapter.validate_json(text)
             done += 1
     assert done or type_ in (Person, Movie)  # long strings seldom end by chance
@@ -105,7 +107,7 @@ def test_it_is_the_schemas_grammar() -> None:
     assert accepts(from_type(pydantic.TypeAdapter(list[int]), whitespace="compact"), "[1,2]")
 
 
-@pytest.mark.parametrize("type_", [Callable[[int], int], "not a type", object()])
+@pytest.mark.parametrize("type_", [Callable[[int], int], "not a type", object(), pydantic.Json[int]])
 def test_what_has_no_form_in_json_is_refused(type_: Any) -> None:
     with pytest.raises(GrammarError):
         from_type(type_)
