@@ -131,7 +131,7 @@ class LexemeMasks {
     // A walk of the tokens behind a node through the state's automaton.
     void walk(u32 state, LexemeMask& mask, u32 root) {
         Found found(rows_.words());
-        inside_.resize(trie_.nodes.size() + 1);
+        met_.resize(trie_.nodes.size() + 1);  // once: it stays as large
         u32 steps = 0, met = 0, no_token = rows_.words() * 32;  // a bit behind the row's
         dense_.begin();
         states_[trie_.nodes[root].depth] = dense_.number(state, lexemes_);
@@ -149,7 +149,7 @@ class LexemeMasks {
                 // without a branch: whether a node has a token cannot be foreseen
                 u32 token = std::min(node.token, no_token);
                 scratch_[token >> 5] |= 1u << (token & 31);
-                inside_[met] = at;
+                met_[met] = at;
                 met += token != no_token;
                 if (u8 flags = dense_.flags(next)) {
                     if (flags & Dense::NULLABLE && node.end > at + 1) found.remains.push_back({at, 0});
@@ -168,7 +168,7 @@ class LexemeMasks {
                 if (first.has(u8(byte)) && trie_.first[byte] != NONE)
                     walk_from(trie_.first[byte], trie_.nodes[trie_.first[byte]].end);
         lexemes_.budget->spend(steps / 8);
-        inside_.resize(met);
+        inside_.assign(met_.begin(), met_.begin() + met);
         scratch_.back() = 0;
         for (u32 node : inside_) {
             if (found.count > found.most_few && !trie_.twins) break;
@@ -310,7 +310,7 @@ class LexemeMasks {
     Rows& rows_;
     std::unordered_map<u64, LexemeMask> masks_;
     Counts counts_;
-    std::vector<u32> states_, beside_, scratch_, inside_;  // inside_: nodes of the trie
+    std::vector<u32> states_, beside_, scratch_, met_, inside_;  // the last two: nodes of the trie
     Crossing nothing_;
     size_t bytes_ = 0;
 };
