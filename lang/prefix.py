@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from .backends.base import Backend, BackendStream, Outcome
-from .graph.graph import Append, Graph
-from .graph.references import Composed
-from .nodes import RoleEnd, RoleStart
+from .graph.graph import Graph
+from .graph.rows import beginning
 from .waiting import Wake, wait
 
 
@@ -19,10 +18,10 @@ class HeldPrefixes:
     def __init__(self) -> None:
         self._streams: weakref.WeakKeyDictionary[Backend, BackendStream] = weakref.WeakKeyDictionary()
 
-    def hold(self, backend: Backend, graph: Graph) -> str:
-        """Prefill the constant text that the graph begins with, and keep its stream. Returns the text. Waits."""
+    def hold(self, backend: Backend, graph: Graph, bound: Mapping[str, Any]) -> str:
+        """Prefill what the graph begins with, given these arguments, and keep its stream. Returns the text. Waits."""
         stream = backend.stream()
-        said = [_say(stream, operation, argument) for operation, argument in _beginning(graph)]
+        said = [_say(stream, operation, argument) for operation, argument in beginning(graph, bound)]
         failed: list[Exception] = []
         if said:
             wait(lambda wake: _warm(stream, wake, failed))
@@ -34,21 +33,6 @@ class HeldPrefixes:
             before.close()
         self._streams[backend] = stream
         return "".join(said)
-
-
-def _beginning(graph: Graph) -> Iterable[tuple[str, str]]:
-    """The constants before the first thing that depends on anything."""
-    for item in graph.streams[0].items if graph.streams else ():
-        if isinstance(item, RoleStart):
-            yield "start_role", item.role
-        elif isinstance(item, RoleEnd):
-            yield "end_role", item.role
-        elif isinstance(item, Append) and isinstance(item.text, str):
-            yield "append", item.text
-        else:
-            if isinstance(item, Append) and isinstance(item.text, Composed) and isinstance(item.text.parts[0], str):
-                yield "append", item.text.parts[0]
-            return
 
 
 def _say(stream: BackendStream, operation: str, argument: str) -> str:

@@ -103,6 +103,8 @@ class SglFunction:
         self.is_async = inspect.iscoroutinefunction(func)
         self.arg_names = [parameter.name for parameter in parameters[1:]]
         self.arg_defaults = [parameter.default for parameter in parameters if parameter.default is not parameter.empty]
+        if any(name in RUN_DEFAULTS for name in self.arg_names):
+            self.__dict__["run"] = self._run_with_own
         self.name: str = getattr(func, "__name__", type(func).__name__)
         self.__name__ = self.name
         self.__doc__ = func.__doc__
@@ -148,10 +150,11 @@ class SglFunction:
         """Run it. Returns when its Python body has; reading a value waits for it.
 
         The sampling settings hold for gens that say nothing else. Beyond SGLang's: seed, repetition_penalty,
-        logit_bias, timeout (seconds for one call), retries, and options=ExecutionOptions(...); where the program has
-        an argument of that name, it is the program's. stream=True returns at once, and the body goes on in a thread.
-        use_thread=False: each append waits for its end. An exception in the body propagates; a backend's error is kept
-        in `error()` and raised where its value is read. Inside an event loop: `await program.run_async(...)`.
+        logit_bias, timeout (seconds for one call), retries, and options=ExecutionOptions(...). Where the program has
+        an argument of a setting's name (say `n`), what is given is the program's. stream=True returns at once, and
+        the body goes on in a thread. use_thread=False: each append waits for its end. An exception in the body
+        propagates; a backend's error is kept in `error()` and raised where its value is read. Inside an event loop:
+        `await program.run_async(...)`.
         """
         given = {name: value for name, value in locals().items() if name in RUN_DEFAULTS}
         context = self.context(given, args, kwargs, backend)
@@ -163,12 +166,20 @@ class SglFunction:
             return run_streaming(self, begin(context), args, keywords)
         return run_here(self, begin(context), args, keywords)
 
+    def _run_with_own(self, *args: Any, **kwargs: Any) -> ProgramState:
+        """`run` of a program that has an argument of a setting's name, say `n`: what is given is the program's."""
+        own = {name: kwargs.pop(name) for name in self.arg_names if name in RUN_DEFAULTS and name in kwargs}
+        return SglFunction.run(self.bind(**own) if own else self, *args, **kwargs)
+
     async def run_async(self, *args: Any, backend: Any = None, **kwargs: Any) -> ProgramState:
         """`await program.run_async(...)`: the same as run, for programs of both kinds; the event loop goes on.
 
         Returns when the body has and all that it appended has run.
         """
-        given = {name: kwargs.pop(name, default) for name, default in RUN_DEFAULTS.items()}
+        given = {
+            name: default if name in self.arg_names else kwargs.pop(name, default)
+            for name, default in RUN_DEFAULTS.items()
+        }
         context = self.context(given, args, kwargs, backend)
         return await run_async(self, begin(context), args, self.keywords(kwargs))
 
@@ -267,7 +278,7 @@ class SglFunction:
 
     def cache(self, backend: Any = None) -> str:
         """Prefill what every run begins with, and hold it at the backend while the program lives. Returns that text."""
-        return self._held.hold(resolve(backend), self.trace(backend=backend))
+        return self._held.hold(resolve(backend), self.trace(backend=backend), self.bind_arguments)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """On a state, `f(s, ...)`: run the body on it, and return what it returns (the state, where that is None).

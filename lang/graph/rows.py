@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from ..options import ExecutionOptions
 from ..sampling import Sampling
 from ..waiting import Wake, wait
 from .graph import Append, Graph
-from .references import Argument, Value, fill
+from .references import Argument, Composed, Value, fill
 from .templates import Templates, templates_of
 
 LEAST = 200  # characters: less than that is computed with the rows as quickly
@@ -68,7 +68,7 @@ def shared_beginning(templates: Templates, rows: Sequence[Row], defaults: Sampli
 
 
 def beginning(graph: Graph, arguments: Mapping[str, Any]) -> Beginning:
-    """The constants with which a program's own stream begins."""
+    """What a program's own stream begins with, as far as constants and these arguments say it."""
     found: Beginning = []
 
     def look_up(source: Argument | Value) -> Any:
@@ -81,21 +81,31 @@ def beginning(graph: Graph, arguments: Mapping[str, Any]) -> Beginning:
 
     for item in graph.streams[0].items if graph.streams else ():
         if isinstance(item, Append):
-            try:
-                text = fill(item.text, look_up)
-            except LookupError:
-                break
-            if not isinstance(text, str):
-                break
+            parts = item.text.parts if isinstance(item.text, Composed) else (item.text,)
+            known = list(_known(parts, look_up))
             if found and found[-1][0] == "append":
-                found[-1] = ("append", found[-1][1] + text)
-            else:
-                found.append(("append", text))
+                found[-1] = ("append", found[-1][1] + "".join(known))
+            elif any(known):
+                found.append(("append", "".join(known)))
+            if len(known) < len(parts):
+                break
         elif isinstance(item, RoleStart | RoleEnd):
             found.append(("start_role" if isinstance(item, RoleStart) else "end_role", item.role))
         elif not isinstance(item, ScopeStart | ScopeEnd | SetVariable):
             break
     return found
+
+
+def _known(parts: Iterable[Any], look_up: Callable[[Argument | Value], Any]) -> Iterator[str]:
+    """The texts of the parts, up to the first that is not known yet."""
+    for part in parts:
+        try:
+            text = fill(part, look_up)
+        except LookupError:
+            return
+        if not isinstance(text, str):
+            return
+        yield text
 
 
 def common(one: Beginning, other: Beginning) -> Beginning:

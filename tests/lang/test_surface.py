@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 import subprocess
@@ -185,6 +186,27 @@ def test_cache_prefills_what_every_run_begins_with() -> None:
     assert qa.cache(backend) == "<system>Be brief.</system><user>Q: "
     assert (backend.calls[0].kind, backend.calls[0].text) == ("warm", "<system>Be brief.</system><user>Q: ")
     assert not backend.closed
+    threading.Timer(0.05, lambda: backend.call(1).finish()).start()
+    bound = qa.bind(question="Why?")
+    assert bound.cache(backend) == "<system>Be brief.</system><user>Q: Why?</user><assistant>"
+
+
+def test_an_argument_with_the_name_of_a_setting_is_the_programs() -> None:
+    @sgl.function
+    def parallel_sample(s, question, n=2, stop="?"):  # type: ignore[no-untyped-def]
+        s += question + stop
+        forks = s.fork(n)
+        forks += sgl.gen("answer", max_tokens=1)
+        forks.join()
+
+    backend = sgl.Mock()
+    for program in (parallel_sample, parallel_sample.compile(), parallel_sample.bind(question="Q", stop="!")):
+        for given, count in (({"n": 3}, 3), ({}, 2)):
+            state = program.run(question="Q", **given, temperature=0, backend=backend)
+            assert len(state["answer"]) == count and all(isinstance(answer, str) for answer in state["answer"])
+    assert parallel_sample.run("Q", n=2, stop="...", backend=backend).text() == "Q..."
+    assert len(asyncio.run(parallel_sample.run_async("Q", n=3, backend=backend))["answer"]) == 3
+    assert len(parallel_sample.run_batch([{"question": "Q", "n": 3}], backend=backend)[0]["answer"]) == 3
 
 
 def test_names_for_type_checkers_are_the_names_that_are_there() -> None:
