@@ -14,7 +14,7 @@ struct LexemeMask {
     Crossing* crossing = nullptr;
     u32 least = 0, most = ENDLESS;  // the crossings to take, by count
     Shape* shape = nullptr;
-    std::unique_ptr<Crossing> own;
+    std::shared_ptr<Crossing> own;  // shared by those that end at the same nodes
 };
 
 class LexemeMasks {
@@ -188,46 +188,68 @@ class LexemeMasks {
     // The same for a state whose language is part of `base`'s: only where the two are in different states is walked.
     void walk_beside(u32 state, u32 base, LexemeMask& mask) {
         LexemeMask& other = masks_.at(base);
-        std::vector<Remains> others;
-        if (!other.crossing->empty()) {
-            others.assign(other.crossing->remains.begin(), other.crossing->remains.begin() + other.crossing->nodes[0].to);
-            others.insert(others.end(), other.crossing->large.begin(), other.crossing->large.end());
-            std::sort(others.begin(), others.end(), [](auto& a, auto& b) { return a.node < b.node; });
-        }
-        size_t others_end = others.size(), at_other = 0;
-        Found found(rows_.words());
         const u32* row = rows_.get(other.row);
         std::copy(row, row + rows_.words(), scratch_.begin());
-        found.count = found.most_few + 1;  // taken as many: not counted
+        apart_.clear();
+        bool same_ends = !other.own || other.own->inside.empty();
         u32 steps = 0, size = u32(trie_.nodes.size());
         states_[0] = state;
         beside_[0] = base;
-        auto inherit = [&](u32 to) {
-            for (; at_other < others_end && others[at_other].node < to; at_other++) found.remains.push_back(others[at_other]);
-        };
-        auto leave_out = [&](u32 to) {
-            while (at_other < others_end && others[at_other].node < to) at_other++;
-        };
         for (u32 at = 1; at < size; steps++) {
             const TrieNode& node = trie_.nodes[at];
             u32 there = lexemes_.step(beside_[node.depth - 1], node.byte), before = states_[node.depth - 1];
             u32 here = before == NOTHING ? NOTHING : lexemes_.step(before, node.byte);
             if (here == there) {
-                inherit(node.end);
                 at = node.end;
                 continue;
             }
             states_[node.depth] = here;
             beside_[node.depth] = there;
-            for (u32 token = node.token; token != NONE; token = trie_.same[token]) {
-                if (here == NOTHING) scratch_[token >> 5] &= ~(1u << (token & 31));
-            }
-            if (here != NOTHING && lexemes_.nullable(here) && node.end > at + 1) found.remains.push_back({at, 0});
-            leave_out(at + 1);
+            if (here == NOTHING)
+                for (u32 token = node.token; token != NONE; token = trie_.same[token])
+                    scratch_[token >> 5] &= ~(1u << (token & 31));
+            bool ends = here != NOTHING && lexemes_.nullable(here) && node.end > at + 1;
+            same_ends = same_ends && ends == ends_at(*other.crossing, at);
+            apart_.push_back({at, ends});
             at++;
         }
         lexemes_.budget->spend(steps / 8);
+        Found found(rows_.words());
+        found.count = found.most_few + 1;  // taken as many: not counted
+        if (same_ends && !mask.crossing) {
+            mask.own = other.own;
+            mask.crossing = other.crossing;
+            bytes_ += 200;
+        } else
+            remains_apart(*other.crossing, found.remains);
         keep(found, mask);
+    }
+
+    static bool ends_at(const Crossing& crossing, u32 node) {
+        if (crossing.empty()) return false;
+        auto before = [](const Remains& one, u32 at) { return one.node < at; };
+        auto few_end = crossing.remains.begin() + crossing.nodes[0].to;
+        auto few = std::lower_bound(crossing.remains.begin(), few_end, node, before);
+        auto large = std::lower_bound(crossing.large.begin(), crossing.large.end(), node, before);
+        return (few != few_end && few->node == node) || (large != crossing.large.end() && large->node == node);
+    }
+
+    // The ends of a base, but at the nodes in apart_ those that are said there.
+    void remains_apart(const Crossing& base, std::vector<Remains>& remains) {
+        std::vector<Remains> others;
+        if (!base.empty()) {
+            auto few_end = base.remains.begin() + base.nodes[0].to;
+            others.resize(size_t(few_end - base.remains.begin()) + base.large.size());
+            std::merge(base.remains.begin(), few_end, base.large.begin(), base.large.end(), others.begin(),
+                       [](auto& a, auto& b) { return a.node < b.node; });
+        }
+        size_t at_other = 0;
+        for (auto [node, ends] : apart_) {
+            while (at_other < others.size() && others[at_other].node < node) remains.push_back(others[at_other++]);
+            if (at_other < others.size() && others[at_other].node == node) at_other++;
+            if (ends) remains.push_back({node, 0});
+        }
+        remains.insert(remains.end(), others.begin() + long(at_other), others.end());
     }
 
     // The states of one walk, numbered as they turn up, each with its transitions by byte: one look-up a step.
@@ -289,7 +311,7 @@ class LexemeMasks {
             mask.crossing = &nothing_;
             return;
         }
-        mask.own = std::make_unique<Crossing>();
+        mask.own = std::make_shared<Crossing>();
         for (const Remains& one : found.remains)
             (trie_.nodes[one.node].end - one.node > LARGE ? mask.own->large : mask.own->remains).push_back(one);
         mask.own->nodes.push_back({0, u32(mask.own->remains.size()), 0, 0, 0, false});
@@ -310,6 +332,7 @@ class LexemeMasks {
     Rows& rows_;
     std::unordered_map<u64, LexemeMask> masks_;
     Counts counts_;
+    std::vector<std::pair<u32, bool>> apart_;  // nodes where two states differ, and whether the first may end there
     std::vector<u32> states_, beside_, scratch_, met_, inside_;  // the last two: nodes of the trie
     Crossing nothing_;
     size_t bytes_ = 0;
