@@ -11,7 +11,6 @@ from ramify.kernels import compute
 from ramify.kernels.native import NativeCompute
 from ramify.kernels.ops import CacheShape, Compute, Step
 from ramify.kernels.torch_compute import TorchCompute
-from ramify.kernels.triton.compute import TritonCompute
 from ramify.runtime.models.registry import load
 from ramify.runtime.weights.config import ModelConfig
 from ramify.runtime.weights.source import WeightSource
@@ -19,7 +18,7 @@ from ramify.runtime.weights.source import WeightSource
 MakeCompute = Callable[[], Compute]
 
 
-@pytest.fixture(params=["torch", "native", pytest.param("triton", marks=pytest.mark.slow)])
+@pytest.fixture(params=["torch", "native"])
 def exact_compute(request: pytest.FixtureRequest) -> MakeCompute:
     """Makes a new compute, once for each kind that claims to be exact."""
     return maker_of(request.param)
@@ -35,8 +34,6 @@ def paged_compute(request: pytest.FixtureRequest) -> tuple[MakeCompute, int]:
 def maker_of(kind: str) -> MakeCompute:
     if kind == "torch":
         return lambda: TorchCompute("fp32")
-    if kind == "triton":  # in the interpreter where there is no GPU: see tests/conftest.py
-        return lambda: TritonCompute("fp32", torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     place = compute("cpu", "fp32", threads=2)
     if not isinstance(place, NativeCompute):
         pytest.skip(f"no compiled core here: {place.summary}")

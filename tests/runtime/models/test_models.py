@@ -14,6 +14,7 @@ import transformers
 from ramify.errors import BrokenModelFile, UnsupportedModel
 from ramify.kernels.ops import Compute
 from ramify.kernels.torch_compute import TorchCompute
+from ramify.kernels.triton.compute import TritonCompute
 from ramify.runtime.models.registry import load
 from ramify.runtime.weights.checkpoint import open_checkpoint
 from ramify.runtime.weights.config import ModelConfig, Rope
@@ -179,6 +180,18 @@ def test_equals_transformers(tiny: Callable[[str], Tiny], runner: Any, case: str
     tokens = prompt(1, 90)  # longer than every window and than the original context of the scaled ropes
     running = runner(model.config, model.source, exact_compute())
     assert_equal(running.step({0: tokens}), model.oracle(tokens))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["llama", "qwen2-sliding", "qwen3", "gemma3"])
+def test_the_gpu_kernels_equal_transformers(tiny: Callable[[str], Tiny], runner: Any, case: str) -> None:
+    """Triton's kernels, in its interpreter where there is no GPU: a prompt at once, then one token by decoding."""
+    model = tiny(case)
+    tokens = prompt(1, 40)
+    place = TritonCompute("fp32", torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    running = runner(model.config, model.source, place)
+    found = torch.cat([running.step({0: tokens[:39]}), running.step({0: tokens[39:]})])
+    assert_equal(found, model.oracle(tokens))
 
 
 @pytest.mark.parametrize("case", ["llama", "mistral", "qwen2-sliding", "gemma3"])
