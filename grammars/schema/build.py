@@ -9,7 +9,7 @@ from ...errors import GrammarError, GrammarTooLarge
 from ..expression import EMPTY, NOTHING, Expression, either, literal
 from ..program import Array, Definition, Kind, Lexeme, Member, Object, Others, Place, Program, Rules, Symbol
 from .elements import Elements
-from .emptiness import certain
+from .emptiness import certain, plain_type
 from .layout import Layout
 from .members import Members, Named, Variant
 from .normalize import Normalizer
@@ -70,9 +70,14 @@ class Builder:
         known = self._symbols.get(("term", term))
         if known is not None:
             return known
-        symbol = self._new(("term", term), lambda: self._located(term, self._value))
         meaning = self._normalizer.terms.meanings[term]
-        if isinstance(meaning, Node) and certain(meaning.raw):
+        sure = isinstance(meaning, Node) and certain(meaning.raw)
+        if sure and (plain := plain_type(meaning.raw)):
+            symbol = self._new(("type", plain), lambda: self._located(term, self._value))
+            self._symbols["term", term] = symbol
+            return symbol
+        symbol = self._new(("term", term), lambda: self._located(term, self._value))
+        if sure:
             self.program.certain.add(symbol)
         return symbol
 

@@ -261,6 +261,12 @@ def certain(raw: object) -> bool:
     return given == "boolean" or given == "null"
 
 
+def plain_type(raw: object) -> str | None:
+    """The type when what is `certain` allows all scalars of one type, and so the same as any other such schema."""
+    given = raw.get("type") if type(raw) is dict and "enum" not in raw else None
+    return given if given in _SCALARS else None
+
+
 def plainly_possible(raw: object, depth: int = 4) -> bool:
     """Whether a look at the keywords is enough to know that something satisfies them (patterns and formats alone are
     taken to have texts: a machine looks again)."""
