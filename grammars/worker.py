@@ -1,6 +1,6 @@
 """The process that compiles grammars for a `CompileService`: requests come in on stdin, programs go out on stdout.
 
-python -m ramify.grammars.worker MEMORY_LIMIT TIME_LIMIT      frames are a length of 4 bytes and msgpack
+`WorkerProcess` starts it      frames are a length of 4 bytes and msgpack
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import struct
-import sys
 from typing import IO, Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -89,7 +88,3 @@ def main(memory_limit: int, time_limit: float) -> None:
             message = f"compiling this takes more than {memory_limit >> 20:,} MB of memory"
             write_frame(outgoing, pack([False, GrammarTooLarge.__name__, message, "", False]))
             return  # what is left of the memory is in pieces
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))

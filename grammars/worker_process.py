@@ -15,6 +15,13 @@ from .worker import READY, read_frame, write_frame
 
 PATIENCE = 10  # an answer may take so many times its processor time: the machine may be busy, or swap
 START_LIMIT = 300.0  # seconds for a worker to come up: one that is merely slow, on a busy machine, is waited for
+# Our paths come behind the process's own: a user's folder may hold a types.py, which is not the one that Python wants.
+_PROGRAM = """\
+import sys
+sys.path += [path for path in sys.argv[3:] if path not in sys.path]
+from ramify.grammars.worker import main
+main(int(sys.argv[1]), float(sys.argv[2]))
+"""
 
 
 class OutOfTime(Exception):
@@ -65,17 +72,16 @@ class WorkerProcess:
 
     def _started(self) -> subprocess.Popen[bytes]:
         self.stop()
-        paths = os.pathsep.join(path for path in sys.path if path)
-        limits = [str(self.memory_limit), str(self.time_limit)]
+        arguments = [str(self.memory_limit), str(self.time_limit), *(path for path in sys.path if path)]
         failed = "the process that compiles grammars does not start"
         with tempfile.TemporaryFile() as said:  # a pipe could fill up, and nobody would read it
             try:
                 process = self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "ramify.grammars.worker", *limits],
+                    [sys.executable, "-P", "-c", _PROGRAM, *arguments],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=said,
-                    env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                    env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
                     start_new_session=True,  # ours to end: an interrupt at the keyboard is not for it
                 )
             except OSError as error:

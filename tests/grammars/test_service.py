@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
@@ -146,6 +147,16 @@ def test_a_worker_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) 
             with pytest.raises(RequestFailed, match=r"does not start: .*No such file"):
                 service.submit("json_schema", {"type": "null"}).result(60)
         monkeypatch.undo()
+        assert accepts(service.submit("json_schema", {"type": "null"}).result(60), "null")
+
+
+def test_a_users_module_with_the_name_of_pythons_own_harms_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("types", "enum", "msgpack", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('the wrong one')")
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])  # as for a script in that folder
+    with CompileService() as service:
         assert accepts(service.submit("json_schema", {"type": "null"}).result(60), "null")
 
 
