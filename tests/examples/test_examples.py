@@ -19,7 +19,7 @@ SHOWS = {  # a pattern that the printed text must hold
     "choose": r"(\w+ \[('(arithmetic|literature|geography)'(, )?){3}\]\n){3}",
     "few_shot": r"((positive|negative) +\S.*\n){4}",
     "generative_agents": r"(( 9|12|15):00 (Ada|Ben|Cleo) +in the (bakery|harbour|market) .*\n){9}",
-    "hello": r"City\(name='.*', country='.*', population=-?\d+\)",
+    "hello": r"( \S+ +(Africa|America|Asia|Europe) City\(name='.*', country='.*', by_the_sea=(True|False)\).*\n){3}",
     "llm_judge": r"(\w+ +[1-5]  .*\n){4}average: [1-5]\.",
     "multi_document": r"(Document \d: .*\nNote:.*\n){3}Question: .*\nAnswer:",
     "rag": r"When does the library open on Saturdays\?\n +\S",
