@@ -22,7 +22,7 @@ from .steps import open_message
 from .streaming import TextCursor, pieces, pieces_async
 from .variables import Variable
 from .view import html_of
-from .waiting import wait, wait_async
+from .waiting import wait, wait_async, who
 
 
 class ProgramState:
@@ -72,12 +72,18 @@ class ProgramState:
     @contextmanager
     def _between(self, start: Any, end: Any, place: Place) -> Iterator[ProgramState]:
         self.stream_executor.submit((start,), place)
+        scope = self.stream_executor.variables.get(start.name) if isinstance(start, ScopeStart) else None
+        if scope is not None:
+            scope.inside = who()
         try:
             yield self
         except BaseException:
             if self.stream_executor.sealed is None and self.stream_executor.context.stopped is None:
                 self.stream_executor.submit((end,), place)
             raise
+        finally:
+            if scope is not None:
+                scope.inside = None
         self.stream_executor.submit((end,), place)
 
     # -- variables ------------------------------------------------------------------------------------------------
@@ -103,6 +109,7 @@ class ProgramState:
     async def get(self, name: str) -> Any:
         """`await s.get("x")`: the value of x; the event loop goes on meanwhile."""
         variable = self.stream_executor.read(name)
+        self._check_outside(variable, None)
         if not variable.ready:
             await wait_async(variable.subscribe)
         return _value(variable)
@@ -121,9 +128,17 @@ class ProgramState:
 
     def _ready(self, name: str, place: Place) -> Variable:
         variable = self.stream_executor.read(name, place)
+        self._check_outside(variable, place)
         if not variable.ready:
             wait(variable.subscribe)
         return variable
+
+    def _check_outside(self, variable: Variable, place: Place | None) -> None:
+        if variable.inside is not None and variable.inside == who():
+            raise ProgramError(
+                f"{where(self.stream_executor.context.program, place)}: {variable.name!r} is read inside its own "
+                "var_scope, which would wait for its end for ever; read it after the `with`"
+            )
 
     # -- reading --------------------------------------------------------------------------------------------------
 

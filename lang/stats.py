@@ -72,6 +72,8 @@ class RunStats:
         extra = [f"{getattr(self, kind)} {kind[:-7]}" for kind in KINDS[3:5] if getattr(self, kind)]
         return ", ".join([line, *extra]) + "]"
 
+    __repr__ = __str__  # what a notebook shows
+
 
 def stats_of(histories: Iterable[StreamHistory]) -> RunStats:
     """What these streams and all their forks cost."""

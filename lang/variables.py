@@ -14,7 +14,7 @@ _GUARD = threading.Lock()  # held for a few instructions; nothing is called whil
 class Variable:
     """A value that may not be there yet. Forks share their parent's. Any thread may ask."""
 
-    __slots__ = ("chunks", "error", "meta", "name", "ready", "tool_calls", "value", "waiters")
+    __slots__ = ("chunks", "error", "inside", "meta", "name", "ready", "tool_calls", "value", "waiters")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -25,6 +25,7 @@ class Variable:
         self.error: Exception | None = None  # why there is no value
         self.waiters: list[Wake] | None = None  # told once, when it is ready
         self.chunks: list[str] | None = None  # of its text so far, where it streams
+        self.inside: object = None  # who is inside its var_scope: it would wait for itself
 
     @classmethod
     def holding(cls, name: str, value: Any) -> Variable:

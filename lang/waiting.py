@@ -33,6 +33,15 @@ def wait(subscribe: Subscribe) -> None:
     gate.acquire()
 
 
+def who() -> object:
+    """Who runs here, of all that may wait for one another: a thread, a greenlet or a task."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs
+        task = None
+    return getcurrent(), task
+
+
 async def wait_async(subscribe: Subscribe) -> None:
     """Wait until woken while the event loop goes on."""
     loop = asyncio.get_running_loop()

@@ -58,7 +58,7 @@ class Explanation:
         about = "" if self.counted else "about "
         lines = [
             f"{_many(self.gens, 'call')} of the model, at most {max(plan.width, min(self.gens, 1))} at once; "
-            f"{about}{self.prefill_tokens:,} tokens to prefill, at most {self.generated_tokens:,} to generate"
+            f"{about}{_many(self.prefill_tokens, 'token')} to prefill, at most {self.generated_tokens:,} to generate"
         ]
         if self.prompt_tokens > self.prefill_tokens:
             share = 1 - self.prefill_tokens / self.prompt_tokens

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import ramify as sgl
-from ramify.errors import BackendError, InvalidRequest, ProgramError, RamifyError, RequestTooLong
+from ramify.errors import BackendError, BatchFailed, InvalidRequest, ProgramError, RamifyError, RequestTooLong
 from ramify.lang.backends.base import BackendStream, GenerateCall, Outcome
 
 from .manual import Manual, ManualStream, eventually
@@ -178,6 +178,40 @@ def test_a_program_needs_a_state() -> None:
 
     with pytest.raises(InvalidRequest, match="takes a Python function"):
         sgl.function(3)
+
+
+def test_a_scope_that_waits_for_itself() -> None:
+    @sgl.function
+    def reads(s):  # type: ignore[no-untyped-def]
+        with s.var_scope("a"):
+            s += "x"
+            fork = s.fork(2)[1]
+            return fork["a"]
+
+    @sgl.function
+    async def awaits(s):  # type: ignore[no-untyped-def]
+        with s.var_scope("a"):
+            return await s.get("a")
+
+    backend = sgl.NullBackend()
+    for program in (reads, reads.compile(), awaits):
+        with pytest.raises(ProgramError, match="'a' is read inside its own var_scope"):
+            program.run(backend=backend)
+    with pytest.raises(BatchFailed, match="'a' is read inside its own var_scope"):
+        reads.run_batch([{}], backend=backend)
+
+    @sgl.function
+    def slow(s):  # type: ignore[no-untyped-def]
+        with s.var_scope("a"):
+            begun.set()
+            s += "x"
+            assert going.wait(5)
+
+    begun, going = threading.Event(), threading.Event()
+    state = slow.run(backend=backend, stream=True)
+    assert begun.wait(5)
+    threading.Timer(0.05, going.set).start()
+    assert state["a"] == "x", "somebody else may wait for it"
 
 
 def test_a_body_that_would_not_run_is_refused() -> None:
