@@ -72,7 +72,7 @@ class Builder:
             return known
         meaning = self._normalizer.terms.meanings[term]
         sure = isinstance(meaning, Node) and certain(meaning.raw)
-        if sure and (plain := plain_type(meaning.raw)):
+        if isinstance(meaning, Node) and sure and (plain := plain_type(meaning.raw)):
             symbol = self._new(("type", plain), lambda: self._located(term, self._value))
             self._symbols["term", term] = symbol
             return symbol
