@@ -6,6 +6,7 @@ import sys
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -22,7 +23,7 @@ from .steps import open_message
 from .streaming import TextCursor, pieces, pieces_async
 from .variables import Variable
 from .view import html_of
-from .waiting import wait, wait_async, who
+from .waiting import Subscribe, wait, wait_async, who
 
 
 class ProgramState:
@@ -108,6 +109,8 @@ class ProgramState:
 
     async def get(self, name: str) -> Any:
         """`await s.get("x")`: the value of x; the event loop goes on meanwhile."""
+        for more in self._follow(name):
+            await wait_async(more)
         variable = self.stream_executor.read(name)
         self._check_outside(variable, None)
         if not variable.ready:
@@ -127,11 +130,24 @@ class ProgramState:
         return variable.tool_calls
 
     def _ready(self, name: str, place: Place) -> Variable:
+        for more in self._follow(name):
+            wait(more)
         variable = self.stream_executor.read(name, place)
         self._check_outside(variable, place)
         if not variable.ready:
             wait(variable.subscribe)
         return variable
+
+    def _follow(self, name: str | None = None) -> Iterator[Subscribe]:
+        """What to wait for, one after another, until a body in another thread has declared the variable, or ended."""
+        executor = self.stream_executor
+        while self.follows and (name is None or name not in executor.variables):
+            seen = len(executor.chunks)
+            if executor.is_over(True):
+                if name is not None and name not in executor.variables:
+                    self._raise()
+                return
+            yield partial(executor.on_text, seen, True)
 
     def _check_outside(self, variable: Variable, place: Place | None) -> None:
         if variable.inside is not None and variable.inside == who():
@@ -144,14 +160,14 @@ class ProgramState:
 
     def text(self) -> str:
         """All the text. Waits for it; raises what kept it from being made."""
-        self.stream_executor.sync()
+        self.sync()
         self._raise()
         return self.stream_executor.text()
 
     def messages(self) -> list[dict[str, Any]]:
         """What the roles said, as OpenAI's APIs write it: [{"role": ..., "content": ...}]. Waits for it."""
         executor = self.stream_executor
-        executor.sync()
+        self.sync()
         self._raise()
         spoken = [dict(message) for message in executor.messages]
         if executor.role is not None and (message := open_message(executor))["content"]:
@@ -160,11 +176,13 @@ class ProgramState:
 
     def sync(self) -> None:
         """Wait until everything that was appended has run, or failed. Raises nothing: see `error()`."""
+        for more in self._follow():
+            wait(more)
         self.stream_executor.sync()
 
     def error(self) -> Exception | None:
         """What went wrong in this stream; None: nothing did. Waits for what was appended."""
-        self.stream_executor.sync()
+        self.sync()
         return self.stream_executor.error or self.stream_executor.value_error
 
     def _raise(self) -> None:

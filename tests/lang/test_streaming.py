@@ -8,7 +8,7 @@ import threading
 
 import pytest
 import ramify as sgl
-from ramify.errors import BackendError
+from ramify.errors import BackendError, ProgramError
 
 from .manual import Manual, eventually
 
@@ -135,3 +135,28 @@ def test_two_readers_each_get_everything() -> None:
     for thread in threads:
         thread.join(10)
     assert found == ["Once xone two three.ONE TWO THREEfour"] * 3
+
+
+def test_who_reads_waits_for_a_body_that_has_not_come_there_yet() -> None:
+    @sgl.function
+    def slow(s, fails=False):  # type: ignore[no-untyped-def]
+        assert going.wait(5)
+        s += "a"
+        if fails:
+            raise ValueError("the body")
+        s += sgl.gen("x")
+        s["y"] = 3
+
+    def begun(**arguments: bool) -> sgl.ProgramState:
+        going.clear()
+        threading.Timer(0.05, going.set).start()
+        return slow.run(**arguments, stream=True, backend=sgl.Mock(["b"]))
+
+    going = threading.Event()
+    assert begun()["x"] == "b" and begun()["y"] == 3 and begun().text() == "ab"
+    assert asyncio.run(begun().get("x")) == "b"
+    assert begun().error() is None and str(begun(fails=True).error()) == "the body"
+    with pytest.raises(ValueError, match="the body"):
+        begun(fails=True)["x"]
+    with pytest.raises(ProgramError, match="'z' was never set"):
+        begun()["z"]
