@@ -229,7 +229,7 @@ sound_publish, sound_claim = KVMemory.publish, KVMemory.claim
 )
 def test_the_machine_finds_planted_bugs(owner: type, method: str, bug: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, method, bug)
-    hunt = settings(quick, phases=[Phase.generate], derandomize=True, report_multiple_bugs=False)
+    hunt = settings(quick, max_examples=1500, phases=[Phase.generate], derandomize=True, report_multiple_bugs=False)
     with pytest.raises((AssertionError, KeyError)):
         run_state_machine_as_test(MemoryMachine, settings=hunt)
 
