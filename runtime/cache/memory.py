@@ -175,6 +175,7 @@ class KVMemory:
     def flush(self) -> int:
         """Forget everything that nobody holds; returns how many pages that freed."""
         evicted = self.tree.evict(self.tree.pages)
+        self.tree.regrets.forgive()
         self._pool.give_back(evicted)
         return len(evicted)
 

@@ -60,3 +60,7 @@ class Regrets:
                 if key in self._gone:
                     del self._gone[key]
                     self.pages += 1
+
+    def forgive(self) -> None:
+        """What is gone was told to go: it is nobody's regret when it is computed again."""
+        self._gone.clear()
