@@ -91,8 +91,11 @@ def test_a_chain_of_callbacks_loses_no_step(tiny_model: Path) -> None:
                 before = stream.result(0)
                 engine.submit([*before.prompt_token_ids, *before.token_ids, 7], GREEDY, on_done=go_on)
 
+        release = threading.Event()
+        engine._loop.tell(lambda: release.wait(10))  # both are there before the first step
         busy = engine.submit("another request keeps the engine stepping", GREEDY.replace(max_tokens=90), on_done=print)
         engine.submit(PROMPT, GREEDY, on_done=go_on)
+        release.set()
         ended.wait()
         busy.result(30)
         # the busy one takes 90 steps; the chain hides in them (it starts at most one step later)
