@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..ops import AttentionSpec, CacheShape, Compute, Forward, Gate, Linear, Step
+from ..ops import AttentionSpec, Forward, Gate, Linear, Step
 from ..torch_attention import StepTensors
+from ..torch_compute import TorchCompute
 from ..torch_ops import Matrix, Memory, TorchOps
 from .batch import DeviceBatch
 from .decode_attention import decode_attention
@@ -84,7 +85,7 @@ class TritonOps(TorchOps):
         return take_rows(x, self._now.logit_rows)
 
 
-class TritonCompute(Compute):
+class TritonCompute(TorchCompute):
     """A GPU (or, for tests, Triton's interpreter), weights and activations in bf16 or fp32."""
 
     def __init__(self, mode: str, device: torch.device) -> None:
@@ -104,16 +105,6 @@ class TritonCompute(Compute):
     @property
     def ops(self) -> TritonOps:
         return TritonOps(self._memory)
-
-    def allocate(self, shape: CacheShape) -> None:
-        self._memory.cache = torch.zeros(
-            (shape.layers, 2, shape.pages, shape.page_size, shape.kv_heads, shape.head_dim),
-            dtype=self._memory.dtype,
-            device=self._memory.device,
-        )
-
-    def bytes_per_page(self, shape: CacheShape) -> int:
-        return 2 * shape.layers * shape.page_size * shape.kv_heads * shape.head_dim * self._memory.dtype.itemsize
 
     def compile(self, forward: Forward) -> Callable[[Step], torch.Tensor]:
         """Every step calls `forward`; its kernels are compiled when they are first used and kept by Triton."""
