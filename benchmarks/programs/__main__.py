@@ -60,10 +60,18 @@ class Engines:
             engine.close()
 
 
+@ramify.function
+def alone(s, number, program, row):
+    s += f"[{number}] "
+    program(s, **row)
+
+
 def measure(workload: Workload, variant: Variant, engine: ramify.Engine) -> Count:
     """Run the workload on an engine whose cache is small and empty, so that what is evicted matters."""
     program = workload.program.compile() if variant.compiled else workload.program
     rows = variant.arranged(workload.rows)
+    if variant.apart:
+        program, rows = alone, [{"number": i, "program": program, "row": row} for i, row in enumerate(rows)]
     before = engine.stats()
     started = perf_counter()
     states = program.run_batch(

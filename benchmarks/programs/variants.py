@@ -26,6 +26,7 @@ class Variant:
     shuffled: bool = False
     at_once: int | None = None  # programs under way; None: all
     compiled: bool = False
+    apart: bool = False  # a number in front of each program: it finds its own prefixes again, and nobody else's
 
     def arranged(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The rows in the variant's order."""
@@ -36,6 +37,7 @@ VARIANTS = (
     Variant("all"),
     Variant("compiled", compiled=True),
     Variant("no cache", engine={"prefix_cache": False}),
+    Variant("no tree between programs", apart=True),
     Variant("first come first served", engine={"policy": "fcfs"}),
     Variant("random order", engine={"policy": "fcfs"}, shuffled=True),
     Variant("no frontend parallelism", options=replace(ALL, parallel_forks=False), at_once=1),
