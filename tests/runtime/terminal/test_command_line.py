@@ -83,8 +83,9 @@ def test_chat_remembers_and_ends_with_its_input(tiny_model: Path) -> None:
 
 def test_control_c_ends_a_blocked_call_at_once_and_leaves_nothing(tiny_model: Path) -> None:
     program = f"""
-import sys, threading
+import signal, sys, threading
 from ramify import Engine
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started without it
 engine = Engine({str(tiny_model)!r}, mode="fp32", cache_tokens=65536, progress=False)
 print("ready", flush=True)
 try:
