@@ -53,7 +53,7 @@ class Report:
 
 
 def variants() -> Iterator[Variant]:
-    """Every kernel in the shapes that models have, with the launches of the tuning table's defaults."""
+    """Every kernel in the shapes that models have."""
     for head in (64, 128, 256):
         tile, block, warps = {64: (64, 64, 4), 128: (128, 64, 8), 256: (64, 32, 8)}[head]
         tensors = dict.fromkeys(("Q", "K", "V", "Out"), "*bf16")

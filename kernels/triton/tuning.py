@@ -1,6 +1,6 @@
 """How each kernel is launched: a table in the repository, keyed by device and shape, with a default for any device.
 
-`python -m ramify.kernels.triton.tune` measures on the GPU at hand and writes its rows into tuning.json.
+The rows of tuning.json are launches that compile without spilling (docs/kernels.md); none has been timed yet.
 """
 
 from __future__ import annotations
