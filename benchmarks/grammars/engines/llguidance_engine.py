@@ -21,9 +21,12 @@ class LLGuidance(Engine):
         self.bitmask = packed.allocate_token_bitmask(1, self.size)
         self.words = self.bitmask[0].view(np.uint32)
 
+    def json_schema(self, schema: Any) -> str:
+        return str(LLMatcher.grammar_from_json_schema(json.dumps(schema)))
+
     def compile(self, kind: str, grammar: Any) -> Any:
         if kind == "json_schema":
-            found = LLMatcher.grammar_from_json_schema(json.dumps(grammar))
+            found = self.json_schema(grammar)
         elif kind == "regex":
             found = LLMatcher.grammar_from_regex(grammar)
         elif kind == "lark":
