@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ramify.kernels.ops import CacheShape, Ints, Step
+from ramify.kernels.draws import Ints
+from ramify.kernels.ops import CacheShape, Step
 from ramify.kernels.torch_compute import TorchCompute
 from ramify.runtime.loading import load_model
 from ramify.runtime.models.registry import load

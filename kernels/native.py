@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .draws import Ints, Words
 from .native_core import (
     REJECTIONS,
     AttentionStruct,
@@ -25,7 +26,7 @@ from .native_core import (
 )
 from .native_pack import PackedTable, Packer
 from .native_tape import Instruction, RecordingOps, Tape, record
-from .ops import Bytes, CacheShape, Compute, Forward, Ints, Step, Words
+from .ops import Bytes, CacheShape, Compute, Forward, Step
 
 TILE = 16  # tokens in a tile of the cache: pages are whole tiles
 RUN = 8  # pages that lie together in the cache: memory is taken for whole runs

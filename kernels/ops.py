@@ -15,9 +15,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-Ints = np.ndarray[Any, np.dtype[np.int32]]
+from .draws import Chosen, Draws, Ints, Words
+
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
-Words = np.ndarray[Any, np.dtype[np.uint32]]
 Activation = Any  # a torch.Tensor when computing eagerly, a buffer's handle when recording
 Vector = Any  # a packed one-dimensional parameter
 Linear = Any  # a packed matrix, with its bias if it has one
@@ -78,6 +78,7 @@ class Step:
     page_start: Ints  # [S + 1]: the table of s is pages[page_start[s] : page_start[s + 1]]
     logit_rows: Ints  # [R]: the rows whose logits are wanted
     columns: Columns | None = None  # None: all logits of these rows are wanted
+    follows: Ints | None = None  # [T]: the draw of the last `Compute.choose` whose token is this row's, or -1: `tokens`
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,7 @@ class Compute(ABC):
 
     mode: str  # fp32, bf16, int8, int4
     summary: str  # one line for people: what runs the model, and with what
+    chooses = False  # whether `choose` is there, and steps may follow its draws (`Step.follows`)
 
     @property
     @abstractmethod
@@ -176,6 +178,14 @@ class Compute(ABC):
     @abstractmethod
     def compile(self, forward: Forward) -> Callable[[Step], torch.Tensor]:
         """The function that runs one step: fp32 logits [R, vocabulary], valid until the next step."""
+
+    def choose(self, logits: torch.Tensor, draws: Draws) -> Chosen:
+        """Begin to draw tokens from the last step's logits. Returns before they are known where the device can.
+
+        Only where `chooses`. A step whose rows follow these draws may be run before they are read; a draw that came to
+        no token is followed as token 0.
+        """
+        raise NotImplementedError(f"{type(self).__name__} leaves choosing to the host")
 
     def mask(self, logits: torch.Tensor, rows: Sequence[int], masks: Sequence[Words]) -> None:
         """In these rows of the logits [R, vocabulary], in place: minus infinity for every token that is not allowed.

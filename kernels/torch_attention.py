@@ -34,8 +34,10 @@ class StepTensors:
     sequences: tuple[Sequence, ...]
 
     @classmethod
-    def from_step(cls, step: Step, page_size: int, device: torch.device) -> StepTensors:
-        """Copies the step to the device and finds every row's slot."""
+    def from_step(
+        cls, step: Step, page_size: int, device: torch.device, chosen: torch.Tensor | None = None
+    ) -> StepTensors:
+        """Copies the step to the device and finds every row's slot; tokens that follow draws come from `chosen`."""
         rows = np.diff(step.query_start)  # [S]
         sequence_of = np.repeat(np.arange(len(rows)), rows)  # [T]
         page_of = step.pages[step.page_start[sequence_of] + step.positions // page_size]  # [T]
@@ -54,9 +56,12 @@ class StepTensors:
             )
             for s in range(len(rows))
         )
-        return cls(
-            on_device(step.tokens), on_device(step.positions), on_device(slots), on_device(step.logit_rows), sequences
-        )
+        tokens = on_device(step.tokens)
+        if step.follows is not None:
+            assert chosen is not None, "a step follows draws, but nothing was drawn"
+            follows = on_device(step.follows)  # [T]
+            tokens = torch.where(follows < 0, tokens, chosen[follows.clamp(min=0)].clamp(min=0))
+        return cls(tokens, on_device(step.positions), on_device(slots), on_device(step.logit_rows), sequences)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ from typing import Literal
 
 import torch
 
+from . import twins
+from .draws import Chosen, Draws
 from .ops import CacheShape, Compute, Forward, Step
 from .torch_attention import StepTensors
 from .torch_ops import Memory, TorchOps
@@ -21,6 +23,8 @@ class TorchCompute(Compute):
     fp32 where the machine has no bf16 arithmetic; `mode` is what runs, and `summary` says so.
     """
 
+    chooses = True
+
     def __init__(self, mode: Mode = "fp32", device: str | torch.device = "cpu") -> None:
         place = torch.device(device)
         narrow = mode != "fp32" and (mode == "bf16" or bf16_is_fast(place))
@@ -33,6 +37,12 @@ class TorchCompute(Compute):
     @property
     def ops(self) -> TorchOps:
         return TorchOps(self._memory)
+
+    def choose(self, logits: torch.Tensor, draws: Draws) -> Chosen:
+        """Row by row: the reference of choosing on a device, not a fast way."""
+        chosen = twins.choose(logits, draws)
+        self._memory.chosen = chosen.tokens
+        return chosen
 
     def allocate(self, shape: CacheShape) -> None:
         self._memory.cache = torch.zeros(
@@ -51,7 +61,7 @@ class TorchCompute(Compute):
             cache = self._memory.cache
             assert cache is not None, "a step ran before the cache was allocated"
             with torch.inference_mode():
-                tensors = StepTensors.from_step(step, page_size=cache.shape[3], device=self._memory.device)
+                tensors = StepTensors.from_step(step, cache.shape[3], self._memory.device, self._memory.chosen)
                 logits: torch.Tensor = forward(TorchOps(self._memory, tensors))
                 return logits.float()
 

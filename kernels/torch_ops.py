@@ -28,6 +28,7 @@ class Memory:
     dtype: torch.dtype
     ropes: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)  # cos, sin: [positions, D / 2]
     cache: torch.Tensor | None = None  # [layers, 2 (k, v), pages, page_size, Hkv, D]
+    chosen: torch.Tensor | None = None  # [D] int32: the tokens last drawn on the device, which a step may follow
 
 
 class TorchOps(Ops):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .draws import ChosenTokens, Draws
 from .ops import Gate
 
 
@@ -61,6 +65,57 @@ def truncated(
     if min_p > 0.0:
         kept &= weights >= min_p * weights.max()
     return weights * kept / (weights * kept).sum()
+
+
+@dataclass(frozen=True, slots=True)
+class TorchChosen:
+    """Draws as tensors on the device that made them."""
+
+    tokens: torch.Tensor  # [D] int32
+    logprobs: torch.Tensor  # [D] fp32
+    top_ids: torch.Tensor  # [D, top] int32
+    top_logprobs: torch.Tensor  # [D, top] fp32
+
+    def read(self) -> ChosenTokens:
+        return ChosenTokens(
+            self.tokens.cpu().numpy(),
+            self.logprobs.cpu().numpy(),
+            self.top_ids.cpu().numpy(),
+            self.top_logprobs.cpu().numpy(),
+        )
+
+
+def choose(logits: torch.Tensor, draws: Draws) -> TorchChosen:
+    """The draws, row by row in plain torch; `logits` [R, vocabulary] stay as they are."""
+    device, vocabulary = logits.device, logits.shape[1]
+    count = len(draws.rows)
+    own = logits[torch.from_numpy(draws.rows.astype(np.int64)).to(device)].float()  # [D, vocabulary]: copies
+    logprobs = own.log_softmax(-1)
+    allowed = unpacked(torch.from_numpy(draws.masks.view(np.int32)).to(device), vocabulary)
+    tokens = torch.full((count,), -1, dtype=torch.int64, device=device)
+    for d in range(count):
+        row = _edited(own[d], draws, d)
+        if draws.mask_of[d] >= 0:
+            row = row.masked_fill(~allowed[draws.mask_of[d]], float("-inf"))
+        if row.max().isfinite():
+            limits = float(draws.temperature[d]), int(draws.top_k[d]), float(draws.top_p[d]), float(draws.min_p[d])
+            noise = torch.Generator().manual_seed(int(draws.seed[d]))
+            waits = torch.empty(vocabulary, dtype=torch.float64).exponential_(generator=noise).to(device)
+            tokens[d] = (truncated(row, *limits) / waits).argmax()  # the first of exponential clocks to ring
+    best = logprobs.topk(draws.top, dim=-1)
+    chosen = logprobs.gather(1, tokens.clamp(min=0)[:, None])[:, 0]
+    return TorchChosen(tokens.int(), chosen, best.indices.int(), best.values)
+
+
+def _edited(row: torch.Tensor, draws: Draws, d: int) -> torch.Tensor:
+    here = slice(int(draws.edit_start[d]), int(draws.edit_start[d + 1]))
+    ids, bias, factor, penalty = (
+        torch.from_numpy(values[here]).to(row.device)
+        for values in (draws.edit_ids.astype(np.int64), draws.edit_bias, draws.edit_factor, draws.edit_penalty)
+    )
+    values = row[ids] + bias
+    values = torch.where(values > 0, values / factor, values * factor) - penalty
+    return row.index_put((ids,), values)
 
 
 def int4_matmul(
