@@ -35,7 +35,7 @@ def where(program: str, place: Place | None) -> str:
 
 
 def located(error: Exception, program: str, place: Place | None, node: Node | None) -> Exception:
-    """The same error, of the same kind where it is one of ours, with its place in the program; the cause is chained."""
+    """The same error, of the same kind where it is one of ours, with its place in the program; what caused it is chained."""
     name = node.name if isinstance(node, Gen | Select | ScopeStart) else None
     variable = f", variable {name!r}" if name else ""
     text = str(error) if isinstance(error, RamifyError) else f"{type(error).__name__}: {error}"
@@ -47,5 +47,5 @@ def located(error: Exception, program: str, place: Place | None, node: Node | No
         made = BackendError(message)
     if isinstance(error, GrammarError) and isinstance(made, GrammarError):
         made.path = error.path
-    made.__cause__ = error
+    made.__cause__ = error.__cause__ if isinstance(error, RamifyError) else error  # ours is said in full already
     return made

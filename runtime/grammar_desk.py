@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from functools import cached_property
 
 from ..grammars import compile_grammar
@@ -52,10 +52,11 @@ class GrammarDesk:
         compiling = self._service.submit(constraint.kind, constraint.source, constraint.options)
 
         def compiled(done: Future[Grammar]) -> None:
-            try:
-                ready.set_result(done.result())
-            except BaseException as error:  # a cancelled one too
+            error = CancelledError() if done.cancelled() else done.exception()
+            if error is not None:
                 ready.set_exception(error)
+            else:
+                ready.set_result(done.result())
 
         def warm(done: Future[None]) -> None:
             error = done.exception()

@@ -80,12 +80,12 @@ class Intake:
         jumping = self._options.jump_forward if wanted is None else wanted
 
         def ready(done: Future[Grammar]) -> None:
-            try:
-                grammar = done.result()
-            except Exception as error:
+            error = done.exception()  # not raised: where this callback runs is nothing that a caller wants to read
+            if error is not None:
                 problem = failure(error)
                 loop.tell(lambda: loop.refuse(tickets, problem), late=True)
                 return
+            grammar = done.result()
             jumps = desk.jump_forward if jumping else None
             loop.tell(lambda: loop.constrain(tickets, lambda: desk.matcher(grammar), jumps), late=True)
 

@@ -235,7 +235,7 @@ class EngineLoop:
         self.executor.release(ticket)
 
 
-def failure(error: Exception) -> RamifyError:
+def failure(error: BaseException) -> RamifyError:
     """What a caller is told when something broke while its request was served."""
     if isinstance(error, RamifyError):
         return error

@@ -70,6 +70,13 @@ def test_a_refusal_is_the_error_of_one_request_alone(tiny: Engine) -> None:
     tiny.check()
 
 
+def test_a_refusal_says_what_is_wrong_and_not_where_it_was_found_out(tiny: Engine) -> None:
+    with pytest.raises(GrammarError, match="never closed") as caught:
+        tiny.generate("x", regex="a(", max_tokens=2)
+    assert caught.value.__cause__ is None and caught.value.__context__ is None
+    assert not [entry for entry in caught.traceback if "futures" in str(entry.path)]
+
+
 @pytest.mark.parametrize("jump", [True, False])
 def test_an_answer_that_was_cut_goes_on_where_it_was(tiny: Engine, jump: bool) -> None:
     wanted, obeys = schema(PERSON)
