@@ -55,7 +55,7 @@ class Engine:
             memory,
             SchedulerConfig(
                 context=self._model.context_length,
-                token_budget=self.options.step_tokens,
+                token_budget=self._model.step_tokens,
                 max_running=self.options.max_running,
                 policy=self.options.policy,
             ),

@@ -14,18 +14,16 @@ import torch
 from ..errors import InvalidRequest
 from ..home import ramify_home
 from ..kernels import compute
-from ..kernels.ops import CacheShape, Compute, Step
+from ..kernels.ops import Compute, Step
 from .calibration import channel_maxima, identity_of
+from .kv_size import cache_shape, step_tokens
 from .models.registry import load
 from .options import EngineOptions
 from .progress import bar
 from .text.tokenizer import Tokenizer, load_tokenizer
 from .weights.checkpoint import Checkpoint, open_checkpoint
 from .weights.config import ModelConfig
-from .weights.locate import ModelFiles, locate
-
-CACHE_SHARE = 0.25  # of the memory that is free, at most, when cache_tokens is not given
-CACHE_TOKENS = 131_072  # and at most so many tokens
+from .weights.locate import locate
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +37,7 @@ class LoadedModel:
     run: Callable[[Step], torch.Tensor]  # fp32 logits [R, vocabulary], valid until the next step
     pages: int
     context_length: int
+    step_tokens: int
     seconds: float
 
     @property
@@ -47,35 +46,48 @@ class LoadedModel:
         return f"{self.name}: {self.compute.summary}; {self.pages} pages of KV; loaded in {self.seconds:.1f} s"
 
 
-def load_model(model: str | Path, options: EngineOptions) -> LoadedModel:
-    """Find, open, pack. Raises ModelNotFound, BrokenModelFile, UnsupportedModel, or InvalidRequest for the options."""
+def load_model(model: str | Path | Checkpoint, options: EngineOptions) -> LoadedModel:
+    """Find, open, pack; a model that is open already (its parameters may come from anywhere) is only packed.
+
+    Raises ModelNotFound, BrokenModelFile, UnsupportedModel, or InvalidRequest for the options.
+    """
     started = perf_counter()
-    files = locate(model, progress=options.progress is not False)
-    checkpoint = open_checkpoint(files)
+    checkpoint = model if isinstance(model, Checkpoint) else _opened(model, options)
     tokenizer = load_tokenizer(checkpoint)
     context_length = _context_length(checkpoint.config, options)
     config = dataclasses.replace(checkpoint.config, context_length=context_length)
 
     device = _device(options)
-    maxima = _calibrated(files, checkpoint, tokenizer, options) if device == "cpu" else None
+    maxima = _calibrated(checkpoint, tokenizer, options) if device == "cpu" else None
     place = compute(device, options.mode, _threads(options), smoothing=maxima)
-    with bar(f"loading {files.name}", config.layers, options.progress, unit="layer") as tick:
-        forward = load(config, checkpoint.weights, place.ops, _steps(tick))
     try:
-        shape = _cache_shape(config, place, options)
+        with bar(f"loading {checkpoint.name}", config.layers, options.progress, unit="layer") as tick:
+            forward = load(config, checkpoint.weights, place.ops, _steps(tick))
+    except torch.OutOfMemoryError as full:
+        raise InvalidRequest(
+            f"the weights of {checkpoint.name} do not fit on {device} in mode {place.mode}: close what else uses its "
+            f"memory, or choose a narrower mode ({str(full).splitlines()[0][:200]})"
+        ) from None
+    try:
+        shape = cache_shape(config, place, options)
         place.allocate(shape)
-    except (ValueError, MemoryError) as refusal:  # what only the kernels know: page sizes, what the machine gives
+    except (ValueError, MemoryError, torch.OutOfMemoryError) as refusal:  # page sizes, what the machine really gives
         raise InvalidRequest(str(refusal)) from None
     return LoadedModel(
-        name=files.name,
+        name=checkpoint.name,
         config=config,
         tokenizer=tokenizer,
         compute=place,
         run=place.compile(forward),
         pages=shape.pages,
         context_length=context_length,
+        step_tokens=step_tokens(options),
         seconds=perf_counter() - started,
     )
+
+
+def _opened(model: str | Path, options: EngineOptions) -> Checkpoint:
+    return open_checkpoint(locate(model, progress=options.progress is not False))
 
 
 def _device(options: EngineOptions) -> str:
@@ -100,18 +112,20 @@ def _threads(options: EngineOptions) -> int | None:
 
 
 def _calibrated(
-    files: ModelFiles, checkpoint: Checkpoint, tokenizer: Tokenizer, options: EngineOptions
+    checkpoint: Checkpoint, tokenizer: Tokenizer, options: EngineOptions
 ) -> Mapping[str, torch.Tensor] | None:
-    """The largest magnitude of each linear's inputs, for modes that quantize them; measured once for a model."""
-    if options.mode not in ("auto", "int8", "int4"):
+    """The largest magnitude of each linear's inputs, for modes that quantize them; measured once for a model's files,
+    and not at all for parameters that lie in none."""
+    files = [checkpoint.path] if checkpoint.path.is_file() else sorted(checkpoint.path.glob("*.safetensors"))
+    if options.mode not in ("auto", "int8", "int4") or not files:
         return None
-    with bar(f"calibrating {files.name} (once)", checkpoint.config.layers, options.progress, unit="layer") as tick:
+    with bar(f"calibrating {checkpoint.name} (once)", checkpoint.config.layers, options.progress, unit="layer") as tick:
         return channel_maxima(
             checkpoint.config,
             checkpoint.weights,
             tokenizer.encode,
             folder=ramify_home() / "calibration",
-            identity=identity_of([files.path] if files.is_gguf else sorted(files.path.glob("*.safetensors"))),
+            identity=identity_of(files),
             progress=_steps(tick),
         )
 
@@ -136,33 +150,3 @@ def _context_length(config: ModelConfig, options: EngineOptions) -> int:
             f"context_length={options.context_length}: this model was made for at most {config.context_length} tokens"
         )
     return options.context_length
-
-
-def _cache_shape(config: ModelConfig, place: Compute, options: EngineOptions) -> CacheShape:
-    page_size = options.page_size
-    shape = CacheShape(config.layers, config.kv_heads, config.head_dim, page_size, pages=1)
-    free = free_memory()
-    if options.cache_tokens is not None:
-        tokens = options.cache_tokens
-    else:
-        affordable = int(free * CACHE_SHARE) // place.bytes_per_page(shape) * page_size
-        tokens = min(CACHE_TOKENS, affordable)
-    pages = -(-tokens // page_size)
-    wanted = pages * place.bytes_per_page(shape)
-    if wanted > free:
-        raise InvalidRequest(
-            f"cache_tokens={tokens} needs {wanted / 1e9:.1f} GB of KV memory, but {free / 1e9:.1f} GB are free: "
-            "ask for fewer tokens"
-        )
-    return dataclasses.replace(shape, pages=pages)
-
-
-def free_memory() -> int:
-    """Bytes that can be taken without swapping, as the system tells."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

@@ -27,7 +27,9 @@ class EngineOptions:
     context_length: int | None = _option(None, "longest prompt plus answer, in tokens (default: the model's own)", 2)
     page_size: int = _option(16, "tokens in a page of KV memory; prefixes are shared page by page", 1)
     cache_tokens: int | None = _option(None, "KV memory, in tokens (default: from the memory that is free)", 2)
-    step_tokens: int = _option(512, "most tokens computed in one step; smaller is smoother, larger prefills faster", 1)
+    step_tokens: int | None = _option(
+        None, "most tokens of one step (default: 512, on a GPU 4096); fewer is smoother", 1
+    )
     max_running: int = _option(128, "most requests that decode together", 1)
     policy: Policy = _option("lpm", "order of waiting requests: longest cached prefix, tree order, arrival, priority")
     eviction: Eviction = _option("lru", "which cached pages go first when memory runs out")
