@@ -50,11 +50,13 @@ class ChosenTokens:
     logprobs: Floats  # [D]: of these tokens
     top_ids: Ints  # [D, top], the likeliest first
     top_logprobs: Floats  # [D, top]
+    ranks: Ints  # [D]: 1 + how many tokens the model held likelier than the drawn one
 
 
 class Chosen(Protocol):
     """Draws on their way."""
 
     def read(self) -> ChosenTokens:
-        """Waits for them. May be called once the next step is under way, and more than once."""
+        """Waits for them and for their step, also where nothing was drawn (D = 0). May be called once the next step is
+        under way, and more than once."""
         ...

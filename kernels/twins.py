@@ -75,6 +75,7 @@ class TorchChosen:
     logprobs: torch.Tensor  # [D] fp32
     top_ids: torch.Tensor  # [D, top] int32
     top_logprobs: torch.Tensor  # [D, top] fp32
+    ranks: torch.Tensor  # [D] int32
 
     def read(self) -> ChosenTokens:
         return ChosenTokens(
@@ -82,6 +83,7 @@ class TorchChosen:
             self.logprobs.cpu().numpy(),
             self.top_ids.cpu().numpy(),
             self.top_logprobs.cpu().numpy(),
+            self.ranks.cpu().numpy(),
         )
 
 
@@ -104,7 +106,8 @@ def choose(logits: torch.Tensor, draws: Draws) -> TorchChosen:
             tokens[d] = (truncated(row, *limits) / waits).argmax()  # the first of exponential clocks to ring
     best = logprobs.topk(draws.top, dim=-1)
     chosen = logprobs.gather(1, tokens.clamp(min=0)[:, None])[:, 0]
-    return TorchChosen(tokens.int(), chosen, best.indices.int(), best.values)
+    ranks = 1 + (logprobs > chosen[:, None]).sum(-1)
+    return TorchChosen(tokens.int(), chosen, best.indices.int(), best.values, ranks.int())
 
 
 def _edited(row: torch.Tensor, draws: Draws, d: int) -> torch.Tensor:
