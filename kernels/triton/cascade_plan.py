@@ -10,8 +10,7 @@ own rest once for it alone, and each reader's partial results are merged by log-
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,9 +19,8 @@ from ..ops import Step
 from .plan import Ints, split_plan
 
 WORTH = 64  # keys: a shorter run costs more to merge than to read again
-
-
-TENSORS = (
+WIDTHS = (1, 8, 32)  # queries that a piece has room for: the decode kernel is compiled, and recorded, for each
+ARRAYS = (
     "worker_start", "table", "key_start", "key_stop", "reader_start", "readers", "decoding", "merge_start", "partial"
 )  # fmt: skip
 
@@ -54,28 +52,24 @@ class CascadePlan:
     merge_start: torch.Tensor
     partial: torch.Tensor
     workers: int
-    tile_queries: int
-    keys_read: int  # by all pieces: what the plan saves shows here
+    tile_queries: int  # one of WIDTHS: no piece has more readers
 
-    def to(self, device: torch.device) -> CascadePlan:
-        """The same plan with its tensors on a device, in one copy."""
-        packed = torch.cat([getattr(self, name) for name in TENSORS])
-        if device.type == "cuda":
-            packed = packed.pin_memory().to(device, non_blocking=True)
-        parts = torch.split(packed, [len(getattr(self, name)) for name in TENSORS])
-        named: dict[str, Any] = dict(zip(TENSORS, parts, strict=True))
-        return replace(self, **named)
+    @property
+    def keys_read(self) -> int:
+        """By all pieces: what the plan saves shows here."""
+        return int((self.key_stop - self.key_start).sum())
 
 
-def cascade_plan(
-    step: Step, decoding: Ints, page_size: int, workers: int, window: int | None = None, tile_queries: int = 32
-) -> CascadePlan:
-    """The plan for these sequences of a step, one query each. Sliding windows share nothing: their starts differ."""
+def cascade_plan(step: Step, decoding: Ints, page_size: int, workers: int, window: int | None = None) -> CascadePlan:
+    """The plan for these sequences of a step, one query each, on the CPU. Sliding windows share nothing: their starts
+    differ."""
     runs = shared_runs(step, decoding, page_size) if window is None else []
     if window is not None:
         for s in decoding.tolist():
             stop = int(step.context[s])
             runs.append(Run(int(step.page_start[s]), max(0, stop - window), stop, (s,)))
+    widest = max((len(run.readers) for run in runs), default=1)
+    tile_queries = next((width for width in WIDTHS if width >= widest), WIDTHS[-1])
     tiles = [
         Run(run.table, run.first, run.stop, run.readers[at : at + tile_queries])
         for run in runs
@@ -100,7 +94,6 @@ def cascade_plan(
         partial=torch.from_numpy(np.argsort(place[readers], kind="stable").astype(np.int32)),
         workers=workers,
         tile_queries=tile_queries,
-        keys_read=int((split.key_stop - split.key_start).sum()),
     )
 
 
