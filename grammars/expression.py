@@ -8,7 +8,7 @@ unrolled: `repeat(x, 0, 10**9)` is one node.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 
@@ -38,9 +38,11 @@ class ByteSet(_Hashed):
 
 @dataclass(frozen=True, slots=True)
 class Concat(_Hashed):
-    """These, one after another; no part is itself a Concat. The empty one is EMPTY, the empty string."""
+    """These, one after another; no part is itself a Concat. The empty one is EMPTY, the empty string. `text`: the only
+    string in it, where it was made from that."""
 
     parts: tuple[Expression, ...]
+    text: bytes | None = field(default=None, compare=False, repr=False)
     __hash__ = _Hashed.__hash__
 
     def __post_init__(self) -> None:
@@ -120,16 +122,16 @@ def byte_range(first: int, last: int) -> Expression:
 @lru_cache(4096)
 def literal(text: bytes) -> Expression:
     """Exactly these bytes."""
-    return concat([_BYTES[byte] for byte in text])
+    return _BYTES[text[0]] if len(text) == 1 else Concat(tuple([_BYTES[byte] for byte in text]), text)
 
 
 def concat(parts: Iterable[Expression]) -> Expression:
     """These, one after another."""
     flat: list[Expression] = []
     for part in parts:
-        if isinstance(part, Concat):
+        if type(part) is Concat:
             flat += part.parts
-        elif part == NOTHING:
+        elif type(part) is ByteSet and not part.bits:
             return NOTHING
         else:
             flat.append(part)

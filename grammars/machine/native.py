@@ -6,7 +6,6 @@ import ctypes
 import threading
 import weakref
 from array import array
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,14 +14,12 @@ import numpy.typing as npt
 
 from ...errors import GrammarError, GrammarTooLarge, InvalidRequest
 from ..expression import Expression
-from ..joining import symbols as symbols_in
-from ..program import Array, Definition, Lexeme, Object, Program, Rules, Symbol
+from ..program import Program
 from ..vocabulary import Vocabulary
-from .amounts import Definitions
-from .lexemes import shared_lexemes
 from .matcher import Matcher
 from .native_core import DONE, NEED, REFUSED, TOO_LARGE, Window, grammar_core
-from .native_program import definition_code, expression_code
+from .native_definitions import DefinitionGiver
+from .native_program import ExpressionBatch
 from .scalars import spellings, value_of
 
 Words = npt.NDArray[np.uint32]
@@ -89,8 +86,6 @@ class NativeMachine:
         self.vocabulary = vocabulary
         self.core = native_vocabulary(vocabulary)
         self.library = self.core.library
-        self._program = program
-        self._definitions = Definitions(program, shared_lexemes())
         lexicon = ctypes.c_uint64()
         self.handle = self.library.ramify_grammar_new(self.core.handle, program.start, ctypes.byref(lexicon))
         if not self.handle:
@@ -98,10 +93,7 @@ class NativeMachine:
         self._kept = _Kept(self.handle, self.library.ramify_grammar_free)
         self._lexicon = lexicon.value
         self._making = threading.RLock()
-        self._made: set[int] = set()
-        self._certain: set[int] = set()  # those of which the core was told so
-        self._ahead = 4  # definitions given to the core before it needs them
-        self._frontier: deque[int] = deque()  # definitions made, whose own parts may not be
+        self._giver = DefinitionGiver(program, self._call_once, self.library)
 
     def matcher(self) -> NativeMatcher:
         """A matcher at the beginning of a text."""
@@ -134,10 +126,7 @@ class NativeMachine:
         count = self.library.ramify_needed(_address(symbols), len(symbols))
         if count:  # those beyond the room are asked for again
             with self._making:
-                for symbol in symbols[:count]:
-                    self._provide(symbol)
-                if self._program.define is None:
-                    self._define_ahead()
+                self._giver.give(symbols[:count], self._known())
             return
         size = self.library.ramify_needed_text(None, 0)
         buffer = ctypes.create_string_buffer(size)
@@ -145,44 +134,6 @@ class NativeMachine:
         name = value_of(buffer.raw)
         ways = self.expression(spellings(name))
         self._call_once(self.library.ramify_tell, buffer.raw, size, name, len(name), ways)
-
-    def _provide(self, symbol: int) -> None:
-        """What is certain to have a text is said to have one, and defined when that was not what the core needed."""
-        if symbol in self._program.certain and symbol not in self._certain:
-            self._certain.add(symbol)
-            self._call_once(self.library.ramify_possible, symbol)
-        else:
-            self._define(symbol)
-
-    def _define(self, symbol: int) -> None:
-        if symbol not in self._made:
-            definition = definition_code(self._definitions.at(symbol), self.expression)
-            self._call_once(self.library.ramify_define, symbol, _address(definition), len(definition))
-            self._made.add(symbol)
-            self._frontier.append(symbol)
-            for part in self._soon(self._definitions.at(symbol)):
-                if part not in self._made and isinstance(self._program.definitions[part], Lexeme):
-                    self._define(part)
-
-    @staticmethod
-    def _soon(definition: Definition) -> tuple[Symbol, ...]:
-        """What the core will need next of a definition, and is cheap to give: each need is a call that begins anew."""
-        if isinstance(definition, Object):
-            return definition.opening, definition.colon, definition.comma, definition.closing
-        if isinstance(definition, Array):
-            return definition.opening, definition.comma, definition.closing
-        return symbols_in(definition) if isinstance(definition, Rules) and len(definition.alternatives) < 16 else ()
-
-    def _define_ahead(self) -> None:
-        """Define what the definitions made so far refer to, twice as many each time: the core begins its call anew
-        after each need, which would make the first call on 20,000 rules quadratic. Only of programs made as a whole."""
-        self._ahead *= 2
-        left = self._ahead
-        while left > 0 and self._frontier:
-            for part in symbols_in(self._definitions.at(self._frontier.popleft())):
-                if part not in self._made:
-                    self._define(part)
-                    left -= 1
 
     def _complain(self, code: int) -> None:
         if code == TOO_LARGE:
@@ -198,19 +149,21 @@ class NativeMachine:
 
     def expression(self, expression: Expression) -> int:
         """The core's number of an expression."""
+        known = self._known()
+        if expression not in known:
+            batch = ExpressionBatch(known)
+            batch.add(expression)
+            self._giver.make(batch, known)
+        return known[expression]
+
+    def _known(self) -> dict[Expression, int]:
+        """The core's numbers of expressions; more than there need to be are forgotten."""
         known = self.core.expressions.get(self._lexicon)
         if known is None or len(known) > EXPRESSIONS_KEPT:
             if len(self.core.expressions) > LEXICONS_KEPT:
                 self.core.expressions.clear()
             known = self.core.expressions[self._lexicon] = {}
-        number = known.get(expression)
-        if number is None:
-            code, made = expression_code(expression, known.get)
-            numbers = array("I", bytes(4 * max(1, len(made))))
-            self._call_once(self.library.ramify_expression, _address(code), len(code), _address(numbers))
-            known.update(zip(made, numbers, strict=False))
-            number = known[expression] = numbers[-1]
-        return number
+        return known
 
 
 class NativeMatcher(Matcher):

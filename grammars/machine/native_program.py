@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import lru_cache
 from sys import byteorder
 
-from ..expression import Both, ByteSet, Concat, Either, Expression, Not
+from ..expression import Both, ByteSet, Concat, Either, Expression, Not, Repeat
 from ..program import Array, Counted, Definition, Lexeme, Object, Place, Rules
 
 NONE = 0xFFFFFFFF
 HIGHEST = 0xFFFFFFF0  # counts beyond it are never reached by any text
-ADD_SET, ADD_CONCAT, ADD_EITHER, ADD_BOTH, ADD_NOT, ADD_REPEAT, ADD_KNOWN = range(1, 8)
+ADD_SET, ADD_CONCAT, ADD_EITHER, ADD_BOTH, ADD_NOT, ADD_REPEAT, ADD_KNOWN, ADD_MADE, ADD_TEXT = range(1, 10)
 LEXEME, RULES, COUNTED, OBJECT, ARRAY = range(1, 6)
 
 
@@ -21,97 +21,121 @@ def _set_code(bits: int) -> bytes:
     return ADD_SET.to_bytes(4, byteorder) + bits.to_bytes(32, "little")
 
 
-def expression_code(
-    expression: Expression, known: Callable[[Expression], int | None]
-) -> tuple[array[int], list[Expression]]:
-    """The expression in postfix order; parts that the core has already (`known` gives their number) by number.
+class ExpressionBatch:
+    """Expressions in postfix order, one after another; those that the core has already (`known` gives their numbers)
+    by number.
 
-    Also the parts that the core makes for it, in the order in which it does, without sets of bytes.
+    `code` is for the core. `made` holds what the core makes of it, and the places in its answer: everything but sets of
+    bytes, each once.
     """
-    code = array("I")
-    made: list[Expression] = []
-    stack: list[Expression | None] = [expression]  # None: the parts of the one below are there
-    while stack:
-        one = stack.pop()
-        if isinstance(one, ByteSet):
-            code.frombytes(_set_code(one.bits))
-            continue
-        if one is not None:
-            number = known(one)
-            if number is not None:
+
+    def __init__(self, known: Mapping[Expression, int]) -> None:
+        self.code = array("I")
+        self.made: dict[Expression, int] = {}
+        self._known = known
+
+    def add(self, expression: Expression) -> None:
+        """One more; afterwards it is in `made` or in `known`."""
+        code, made, known = self.code, self.made, self._known.get
+        if isinstance(expression, ByteSet):
+            if known(expression) is None and expression not in made:
+                code.frombytes(_set_code(expression.bits))
+                code.extend((ADD_CONCAT, 1))
+                made[expression] = len(made)
+            return
+        stack: list[Expression | None] = [expression]  # None: the parts of the one below are there
+        while stack:
+            one = stack.pop()
+            if type(one) is ByteSet:
+                code.frombytes(_set_code(one.bits))
+            elif one is None:
+                one = stack.pop()
+                assert one is not None
+                code.extend(_operation(one))
+                made[one] = len(made)
+            elif (number := known(one)) is not None:
                 code.extend((ADD_KNOWN, number))
-                continue
-            stack += (one, None)
-            if isinstance(one, Concat):
-                stack += reversed(one.parts)
+            elif (number := made.get(one)) is not None:
+                code.extend((ADD_MADE, number))
+            elif type(one) is Concat:
+                if one.text is not None:
+                    code.extend((ADD_TEXT, len(one.text)))
+                    code.frombytes(one.text + bytes(-len(one.text) % 4))
+                    made[one] = len(made)
+                else:
+                    stack += (one, None, *reversed(one.parts))
             elif isinstance(one, (Either, Both)):
-                stack += one.parts
+                stack += (one, None, *one.parts)
             else:
-                stack.append(one.inner)
-            continue
-        one = stack.pop()
-        assert one is not None and not isinstance(one, ByteSet)
-        made.append(one)
-        if isinstance(one, Concat):
-            code.extend((ADD_CONCAT, len(one.parts)))
-        elif isinstance(one, Either):
-            code.extend((ADD_EITHER, len(one.parts)))
-        elif isinstance(one, Both):
-            code.extend((ADD_BOTH, len(one.parts)))
-        elif isinstance(one, Not):
-            code.append(ADD_NOT)
-        else:
-            code.extend((ADD_REPEAT, min(one.least, HIGHEST), _most(one.most)))
-    return code, made
+                assert isinstance(one, (Not, Repeat))
+                stack += (one, None, one.inner)
 
 
-def definition_code(definition: Definition, expression: Callable[[Expression], int]) -> array[int]:
-    """A definition; `expression` gives the core's number of a lexeme's expression."""
+def _operation(one: Expression) -> tuple[int, ...]:
+    """What makes an expression of its parts."""
+    if isinstance(one, Concat):
+        return ADD_CONCAT, len(one.parts)
+    if isinstance(one, Either):
+        return ADD_EITHER, len(one.parts)
+    if isinstance(one, Both):
+        return ADD_BOTH, len(one.parts)
+    if isinstance(one, Not):
+        return (ADD_NOT,)
+    assert isinstance(one, Repeat)
+    return ADD_REPEAT, min(one.least, HIGHEST), _most(one.most)
+
+
+def definition_code(definition: Definition, numbers: Mapping[Expression, int]) -> list[int]:
+    """A definition; `numbers` has the core's number of a lexeme's expression."""
     if isinstance(definition, Lexeme):
-        return array("I", (LEXEME, expression(definition.expression)))
-    code = array("I")
+        return [LEXEME, numbers[definition.expression]]
     if isinstance(definition, Rules):
-        code.extend((RULES, len(definition.alternatives)))
+        code = [RULES, len(definition.alternatives)]
         for alternative in definition.alternatives:
             code.append(len(alternative))
-            code.extend(alternative)
+            code += alternative
     elif isinstance(definition, Counted):
         separator = NONE if definition.separator is None else definition.separator
-        code.extend((COUNTED, definition.item, _least(definition.least), _most(definition.most), separator))
+        code = [COUNTED, definition.item, _least(definition.least), _most(definition.most), separator]
     elif isinstance(definition, Object):
-        _object(code, definition)
+        code = _object(definition)
     else:
-        _array(code, definition)
+        code = _array(definition)
     return code
 
 
-def _object(code: array[int], definition: Object) -> None:
+def _object(definition: Object) -> list[int]:
     signs = (definition.opening, definition.colon, definition.comma, definition.closing)
-    code.extend((OBJECT, *signs, _least(definition.least), _most(definition.most), definition.ordered))
+    code = [OBJECT, *signs, _least(definition.least), _most(definition.most), definition.ordered]
     code.append(len(definition.members))
     for member in definition.members:
-        code.extend((member.key, member.value, member.required, len(member.needs), *sorted(member.needs)))
+        if member.needs:
+            code += (member.key, member.value, member.required, len(member.needs), *sorted(member.needs))
+        else:
+            code += (member.key, member.value, member.required, 0)
     code.append(len(definition.others))
     for others in definition.others:
-        code.extend((others.key, others.value, _least(others.least), _most(others.most), others.distinct))
+        code += (others.key, others.value, _least(others.least), _most(others.most), others.distinct)
+    return code
 
 
-def _array(code: array[int], definition: Array) -> None:
+def _array(definition: Array) -> list[int]:
     signs = (definition.opening, definition.comma, definition.closing)
-    code.extend((ARRAY, *signs, _least(definition.least), _most(definition.most), definition.unique))
+    code = [ARRAY, *signs, _least(definition.least), _most(definition.most), definition.unique]
     code.append(len(definition.kinds))
     for kind in definition.kinds:
-        code.extend((_least(kind.least), _most(kind.most)))
+        code += (_least(kind.least), _most(kind.most))
     code.append(len(definition.prefix))
     for places in definition.prefix:
-        _places(code, places)
-    _places(code, definition.rest)
+        code += _places(places)
+    return code + _places(definition.rest)
 
 
-def _places(code: array[int], places: tuple[Place, ...]) -> None:
-    code.append(len(places))
+def _places(places: tuple[Place, ...]) -> list[int]:
+    code = [len(places)]
     for place in places:
-        code.extend((place.value, NONE if place.kind is None else place.kind))
+        code += (place.value, NONE if place.kind is None else place.kind)
+    return code
 
 
 def _least(count: int) -> int:

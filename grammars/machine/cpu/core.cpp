@@ -66,9 +66,9 @@ int guarded(Core& core, Do what) noexcept {
 }
 
 // Expressions arrive in postfix order, as numbers: see native_program.py.
-enum Code_ : u32 { ADD_SET = 1, ADD_CONCAT, ADD_EITHER, ADD_BOTH, ADD_NOT, ADD_REPEAT, ADD_KNOWN };
+enum Code_ : u32 { ADD_SET = 1, ADD_CONCAT, ADD_EITHER, ADD_BOTH, ADD_NOT, ADD_REPEAT, ADD_KNOWN, ADD_MADE, ADD_TEXT };
 
-// Writes the number of each expression it makes to `made`, without sets of bytes; of a set alone, that set's.
+// Writes the number of each expression it makes to `made`, without sets of bytes, those made before, and known ones.
 void build(Expressions& nodes, const u32* code, size_t count, u32* made) {
     std::vector<u32> stack;
     const u32* begin = made;
@@ -82,6 +82,7 @@ void build(Expressions& nodes, const u32* code, size_t count, u32* made) {
     while (code < end) {
         u32 operation = *code++;
         size_t wants = operation == ADD_SET ? 8 : operation == ADD_REPEAT ? 2 : operation == ADD_NOT ? 0 : 1;
+        if (operation == ADD_TEXT && code < end) wants = 1 + (size_t(*code) + 3) / 4;
         if (size_t(end - code) < wants) throw Broken{"an expression that stops short"};
         switch (operation) {
             case ADD_SET: {
@@ -105,13 +106,26 @@ void build(Expressions& nodes, const u32* code, size_t count, u32* made) {
                 if (*code >= nodes.count()) throw Broken{"an expression that nobody made"};
                 stack.push_back(*code);
                 break;
+            case ADD_MADE:
+                if (*code >= size_t(made - begin)) throw Broken{"an expression that is not made yet"};
+                stack.push_back(begin[*code]);
+                break;
+            case ADD_TEXT: {
+                const u8* text = reinterpret_cast<const u8*>(code + 1);
+                u32 whole = EMPTY;
+                for (size_t i = *code; i-- > 0;) {
+                    ByteSet set;
+                    set.bits[text[i] >> 6] = u64(1) << (text[i] & 63);
+                    whole = nodes.concat(nodes.byte_set(set), whole);
+                }
+                stack.push_back(whole);
+                break;
+            }
             default: throw Broken{"an unknown operation"};
         }
-        if (operation != ADD_SET && operation != ADD_KNOWN) *made++ = stack.back();
+        if (operation != ADD_SET && operation != ADD_KNOWN && operation != ADD_MADE) *made++ = stack.back();
         code += wants;
     }
-    if (stack.size() != 1) throw Broken{"an expression with something left over"};
-    if (made == begin) *made = stack[0];
 }
 
 }  // namespace
@@ -169,25 +183,30 @@ u64 ramify_grammar_bytes(GrammarHandle* handle) {
     return handle->grammar->bytes();
 }
 
-int ramify_expression(GrammarHandle* handle, const u32* code, u64 count, u32* made) {
+int ramify_expressions(GrammarHandle* handle, const u32* code, u64 count, u32* made) {
     return guarded(*handle->core, [&] {
         build(handle->lexicon->lexemes.nodes, code, count, made);
         return DONE;
     });
 }
-int ramify_define(GrammarHandle* handle, u32 symbol, const u32* data, u64 count) {
+// Definitions, each as its symbol, the size of what follows, and that; of a size of 0: that the symbol has a text,
+// though it is not made yet.
+int ramify_define(GrammarHandle* handle, const u32* data, u64 count) {
     return guarded(*handle->core, [&] {
-        Definition definition = DefinitionReader(data, count).read();
-        if (definition.form == Form::LEXEME && definition.expression >= handle->lexicon->lexemes.nodes.count())
-            throw Broken{"a lexeme of an expression that nobody made"};
-        handle->grammar->program.define(symbol, std::move(definition));
-        return DONE;
-    });
-}
-// That a definition has a text, though it is not made yet.
-int ramify_possible(GrammarHandle* handle, u32 symbol) {
-    return guarded(*handle->core, [&] {
-        handle->grammar->possible(symbol);
+        for (const u32* end = data + count; data < end;) {
+            if (end - data < 2 || size_t(end - data) - 2 < data[1]) throw Broken{"definitions that stop short"};
+            u32 symbol = data[0], size = data[1];
+            data += 2;
+            if (!size) {
+                handle->grammar->possible(symbol);
+                continue;
+            }
+            Definition definition = DefinitionReader(data, size).read();
+            data += size;
+            if (definition.form == Form::LEXEME && definition.expression >= handle->lexicon->lexemes.nodes.count())
+                throw Broken{"a lexeme of an expression that nobody made"};
+            handle->grammar->program.define(symbol, std::move(definition));
+        }
         return DONE;
     });
 }

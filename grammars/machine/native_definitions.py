@@ -1,0 +1,110 @@
+"""Gives the compiled core a grammar's definitions: those that it asks for, and what it will ask for next, together."""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ...errors import GrammarError
+from ..expression import Expression
+from ..joining import symbols as symbols_in
+from ..program import Definition, Lexeme, Program, Symbol
+from .amounts import Definitions
+from .lexemes import shared_lexemes
+from .native_program import ExpressionBatch, definition_code
+
+MOST_LEXEMES = 512  # that are given before they are asked for, each time
+FIRST = 24  # definitions given with the first ones that are asked for
+LATER = 16  # and with others
+
+
+class DefinitionGiver:
+    """What the core has of one grammar, and more of it. For one thread at a time.
+
+    `tell` calls a function of the core's about this grammar; `known` has the numbers of expressions. Whatever comes
+    ahead of a need saves the core a beginning: each need ends its call, which is made anew.
+    """
+
+    def __init__(self, program: Program, tell: Callable[..., None], functions: Any) -> None:
+        self._program = program
+        self._definitions = Definitions(program, shared_lexemes())
+        self._tell = tell
+        self._expressions = functions.ramify_expressions
+        self._define = functions.ramify_define
+        self._made: set[Symbol] = set()
+        self._certain: set[Symbol] = set()  # those of which the core was told so
+        self._refused: set[Symbol] = set()  # those that cannot be made, should nobody need them
+        self._frontier: deque[Definition] = deque()  # made; their own parts may not be
+        self._ahead = FIRST
+
+    def give(self, needed: Iterable[Symbol], known: dict[Expression, int]) -> None:
+        """Make what is needed, and some of what that refers to. What is certain to have a text is said to have one, and
+        made when that was not what was needed."""
+        found: dict[Symbol, Definition] = {}
+        said: list[Symbol] = []
+        for symbol in needed:
+            if symbol in self._program.certain and symbol not in self._certain:
+                said.append(symbol)
+                self._certain.add(symbol)
+            elif symbol not in self._made:
+                found[symbol] = self._definitions.at(symbol)
+        self._add_ahead(found, said)
+        self._send(found, said, known)
+
+    def _add_ahead(self, found: dict[Symbol, Definition], said: list[Symbol]) -> None:
+        """More definitions, breadth first from those found, and then from earlier ones."""
+        definitions, certain, made = self._program.definitions, self._program.certain, self._made
+        lazy = self._program.define is not None
+        left, lexemes = self._ahead, MOST_LEXEMES
+        self._ahead = LATER if lazy else self._ahead * 2  # doubled, 20,000 rules are not quadratic
+        queue = deque(found.values())
+        while queue or (left > 0 and self._frontier):
+            definition = queue.popleft() if queue else self._frontier.popleft()
+            complete = True
+            for part in symbols_in(definition):
+                if part in made or part in found:
+                    continue
+                if lexemes > 0 and type(definitions[part]) is Lexeme:
+                    lexemes -= 1
+                    found[part] = self._definitions.at(part)
+                elif left > 0 and part not in self._refused:
+                    left -= 1
+                    try:
+                        found[part] = self._definitions.at(part)
+                    except GrammarError:  # raised again should the core come there
+                        self._refused.add(part)
+                        continue
+                    queue.append(found[part])
+                else:
+                    complete = False
+                    if part in certain and part not in self._certain:
+                        said.append(part)
+                        self._certain.add(part)
+            if not complete:
+                self._frontier.append(definition)
+
+    def _send(self, found: dict[Symbol, Definition], said: list[Symbol], known: dict[Expression, int]) -> None:
+        batch = ExpressionBatch(known)
+        for definition in found.values():
+            if type(definition) is Lexeme and definition.expression not in known:
+                batch.add(definition.expression)
+        self.make(batch, known)
+        code = array("I")
+        for symbol, definition in found.items():
+            numbers = definition_code(definition, known)
+            code.extend((symbol, len(numbers)))
+            code.extend(numbers)
+        for symbol in said:
+            code.extend((symbol, 0))
+        if code:
+            self._tell(self._define, code.buffer_info()[0], len(code))
+        self._made.update(found)
+
+    def make(self, batch: ExpressionBatch, known: dict[Expression, int]) -> None:
+        """Have the core make expressions; afterwards `known` has their numbers."""
+        if batch.made:
+            numbers = array("I", bytes(4 * len(batch.made)))
+            self._tell(self._expressions, batch.code.buffer_info()[0], len(batch.code), numbers.buffer_info()[0])
+            known.update(zip(batch.made, numbers, strict=True))
