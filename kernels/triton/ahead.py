@@ -56,22 +56,23 @@ def variants() -> Iterator[Variant]:
     """Every kernel in the shapes that models have."""
     for head in (64, 128, 256):
         tile, block, warps = {64: (64, 64, 4), 128: (128, 64, 8), 256: (64, 32, 8)}[head]
-        tensors = dict.fromkeys(("Q", "K", "V", "Out"), "*bf16")
+        tensors = {**dict.fromkeys(("Q", "K", "V", "Out"), "*bf16"), "Scales": "*fp32"}
         numbers = {"scale": "fp32", "cap": "fp32"}
         for windowed, capped in ((False, False), (True, True)):
             constants = {
-                "GROUP": 4, "D": head, "BLOCK_D": head, "PAGE": 16, "BLOCK_M": tile,
+                "HKV": 8, "GROUP": 4, "D": head, "BLOCK_D": head, "PAGE": 16, "BLOCK_M": tile,
                 "BLOCK_N": 32 if windowed else block, "WINDOWED": windowed, "CAPPED": capped, "EXACT": False,
+                "KIND": 0,
             }  # fmt: skip
             name = f"extend_attention head {head}" + (" window, cap" if windowed else "")
             yield Variant(name, extend_attention._extend, tensors, constants, numbers, warps, tensor_cores=True)
         constants = {
             "HEADS": 32, "GROUP": 4, "D": head, "BLOCK_D": head, "PAGE": 16, "BLOCK_M": 128 if head < 256 else 64,
-            "BLOCK_N": block if head < 256 else 32, "CAPPED": False, "EXACT": False,
+            "BLOCK_N": block if head < 256 else 32, "CAPPED": False, "EXACT": False, "KIND": 0, "UNIFY": False,
         }  # fmt: skip
         partial = {**tensors, "Mixed": "*fp32", "Weight": "*fp32"}
         yield Variant(f"decode_attention head {head}", decode_attention._decode, partial, constants, numbers, 8, 2)
-        merge = {"HEADS": 32, "D": head, "BLOCK_D": head}
+        merge = {"HEADS": 32, "D": head, "BLOCK_D": head, "BLOCK_P": 16}
         merged = {"Mixed": "*fp32", "Weight": "*fp32", "Out": "*bf16"}
         yield Variant(f"merge head {head}", decode_attention._merge, merged, merge)
     yield from _row_variants()
@@ -145,7 +146,7 @@ def compiled(variant: Variant, target: int) -> Report:
 
 ALIGNED = {"q_row", "q_head", "k_slot", "k_head", "o_row", "o_head", "width", "stride", "size", "K", "N"}
 SCALARS = ALIGNED | {
-    "window", "M", "blocks", "words", "vocabulary", "source_plane", "target_plane",
+    "window", "tiles", "M", "blocks", "words", "vocabulary", "source_plane", "target_plane",
 }  # fmt: skip
 
 

@@ -1,57 +1,168 @@
-"""The heart of every attention kernel: a tile of queries meets a run of paged keys, softmax kept as it goes."""
+"""The heart of every attention kernel: a tile of queries meets a run of paged keys, softmax kept as it goes.
+
+Scores stay as the product leaves them; what turns them into powers of two (the spec's scale, log2 e, a cache's scale)
+is one factor, and weight = 2^(score factor - best) is one fused multiply-add and one exponential an element. Where the
+next block's keys lie is looked up while this block is computed, so that a key's address never waits for its page.
+"""
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from triton.knobs import runtime
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 WIDE = tl.constexpr(bool(runtime.interpret))  # Triton's interpreter multiplies bf16 wrongly: there, products are fp32
+PLAIN, EIGHT, EIGHT_BY_BITS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # kinds of cache: see `cache_kind`
+BITS_FACTOR = tl.constexpr(256.0)  # what `narrowed_to_half` leaves out
+
+
+def cache_kind(keys: torch.Tensor) -> int:
+    """How a kernel reads this cache: as it is, or fp8 (e4m3) with the device's own conversion or with bit arithmetic.
+
+    GPUs before sm_89 have no instruction for fp8; the interpreter goes their way.
+    """
+    if keys.dtype != torch.float8_e4m3fn:
+        return int(PLAIN.value)
+    modern = keys.device.type == "cuda" and torch.cuda.get_device_capability(keys.device) >= (8, 9)
+    return int(EIGHT.value if modern else EIGHT_BY_BITS.value)
+
+
+def cache_bits(keys: torch.Tensor) -> torch.Tensor:
+    """The cache as kernels take it: fp8 as bytes, because Triton knows no fp8 before sm_89."""
+    return keys.view(torch.uint8) if keys.dtype == torch.float8_e4m3fn else keys
+
+
+@triton.jit
+def narrowed_to_half(x):
+    """e4m3 bits (uint8) as fp16, exactly, but 256 times too small: the exponents' biases differ by 8."""
+    wide = x.to(tl.uint16)
+    return (((wide & 0x80) << 8) | ((wide & 0x7F) << 7)).to(tl.float16, bitcast=True)
+
+
+@triton.jit
+def readable(x, kept: tl.constexpr, KIND: tl.constexpr):
+    """Loaded keys or values in the type that products take; EIGHT_BY_BITS leaves them `BITS_FACTOR` times too small."""
+    if KIND == EIGHT:
+        return x.to(tl.float8e4nv, bitcast=True).to(kept)
+    elif KIND == EIGHT_BY_BITS:
+        return narrowed_to_half(x).to(kept)
+    else:
+        return x.to(kept)
+
+
+@triton.jit
+def product_type(q, KIND: tl.constexpr):
+    """Queries in the type of the products: fp8 keys are exact in fp16, where one instruction converts a pair."""
+    if KIND == PLAIN or q.dtype == tl.float32:
+        return q
+    else:
+        return tl.clamp(q.to(tl.float32), -65504.0, 65504.0).to(tl.float16)
+
+
+@triton.jit
+def cache_scale(Scales, kv_head, part: tl.constexpr, HKV: tl.constexpr, KIND: tl.constexpr):
+    """What the cached keys (part 0) or values (part 1) of a head are to be multiplied by, once, outside of the loop."""
+    if KIND == PLAIN:
+        return 1.0
+    else:
+        scale = tl.load(Scales + part * HKV + kv_head)
+        return scale * BITS_FACTOR if KIND == EIGHT_BY_BITS else scale
+
+
+@triton.jit
+def slots_of(table, n, low, high, PAGE: tl.constexpr):
+    """Where in the cache keys n [N] of a page table lie; only keys low .. high - 1 are looked up."""
+    page = tl.load(table + n // PAGE, mask=(n >= low) & (n < high), other=0)
+    return page * PAGE + n % PAGE
+
+
+@triton.jit
+def scores_of(
+    q, K, slot, present, scale, cap, k_slot,
+    D: tl.constexpr, BLOCK_D: tl.constexpr,
+    EDGE: tl.constexpr, CAPPED: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr,
+):  # fmt: skip
+    """Queries [M, D] times the keys at `slot` [N]: [M, N]; times `scale` and capped where the layer asks for that."""
+    d = tl.arange(0, BLOCK_D)
+    where = K + slot.to(tl.int64)[None, :] * k_slot + d[:, None]
+    if EDGE:
+        k = tl.load(where, mask=present[None, :] & (d < D)[:, None], other=0)  # [D, N]
+    elif D == BLOCK_D:
+        k = tl.load(where)
+    else:
+        k = tl.load(where, mask=(d < D)[:, None], other=0)
+    k = readable(k, q.dtype, KIND)
+    if EXACT or WIDE:
+        scores = tl.dot(q.to(tl.float32), k.to(tl.float32), input_precision="ieee")
+    else:
+        scores = tl.dot(q, k)
+    if CAPPED:
+        scores = cap * (2.0 / (1.0 + tl.exp2(scores * (-2.0 * scale / cap * LOG2_E))) - 1.0)  # tanh
+    return scores
+
+
+@triton.jit
+def mix(
+    weights, V, slot, present, mixed, kept: tl.constexpr, k_slot,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, EDGE: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr,
+):  # fmt: skip
+    """mixed [M, D] + weights [M, N] times the values at `slot` [N]; the weights are rounded to the products' type."""
+    d = tl.arange(0, BLOCK_D)
+    where = V + slot.to(tl.int64)[:, None] * k_slot + d[None, :]
+    if EDGE:
+        v = tl.load(where, mask=present[:, None] & (d < D)[None, :], other=0)  # [N, D]
+    elif D == BLOCK_D:
+        v = tl.load(where)
+    else:
+        v = tl.load(where, mask=(d < D)[None, :], other=0)
+    v = readable(v, kept, KIND)
+    if EXACT or WIDE:
+        return tl.dot(weights.to(kept).to(tl.float32), v.to(tl.float32), mixed, input_precision="ieee")
+    else:
+        return tl.dot(weights.to(kept), v, mixed)
 
 
 @triton.jit
 def attend(
-    q, best, total, mixed, K, V, table, position, begin, end, length, scale, cap, window, k_slot,
+    q, best, total, mixed, K, V, table, position, begin, end, low, high, turn, gap, scale, cap, window, k_slot,
     D: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr, BLOCK_N: tl.constexpr,
-    MASKED: tl.constexpr, WINDOWED: tl.constexpr, CAPPED: tl.constexpr, EXACT: tl.constexpr,
+    EDGE: tl.constexpr, CAUSAL: tl.constexpr, WINDOWED: tl.constexpr,
+    CAPPED: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr,
 ):  # fmt: skip
-    """Queries [M, D] at `position` [M] over keys begin .. end of a page table; (best, total, mixed) go in and out.
+    """Queries [M, D] at `position` [M] over blocks begin .. end of a page table; (best, total, mixed) go in and out.
 
     best [M]: the largest score so far, in units of log 2. total [M]: the sum of 2^(score - best). mixed [M, D]: the
-    values so weighted. MASKED: a query does not see keys after its position, before its window or past `length`.
+    values so weighted. EDGE: blocks may reach past keys low .. high - 1, which alone are read. CAUSAL: a query does not
+    see keys after its position, nor (WINDOWED) those before its window. Blocks from `turn` on lie `gap` keys later.
     """
-    d = tl.arange(0, BLOCK_D)
-    for start in range(begin, end, BLOCK_N):
-        n = start + tl.arange(0, BLOCK_N)
-        present = n < tl.minimum(end, length)
-        slot = tl.load(table + n // PAGE, mask=present, other=0).to(tl.int64) * PAGE + n % PAGE  # [N]
-        there = present[None, :] & (d < D)[:, None]
-        k = tl.load(K + slot[None, :] * k_slot + d[:, None], mask=there, other=0.0).to(q.dtype)  # [D, N]
-        if EXACT or WIDE:
-            scores = tl.dot(q.to(tl.float32), k.to(tl.float32), input_precision="ieee")  # [M, N]
-        else:
-            scores = tl.dot(q, k)
-        if CAPPED:
-            scores = cap * (2.0 / (1.0 + tl.exp2(scores * (-2.0 * scale / cap * LOG2_E))) - 1.0) * LOG2_E  # tanh
-        else:
-            scores = scores * (scale * LOG2_E)
-        if MASKED:
-            seen = (n[None, :] <= position[:, None]) & present[None, :]
+    factor = LOG2_E if CAPPED else scale * LOG2_E
+    n = begin + tl.arange(0, BLOCK_N)
+    if WINDOWED and CAUSAL:
+        n += tl.where(begin >= turn, gap, 0)
+    slot = slots_of(table, n, low, high, PAGE)
+    for at in range(begin, end, BLOCK_N):
+        present = (n >= low) & (n < high)
+        scores = scores_of(q, K, slot, present, scale, cap, k_slot, D, BLOCK_D, EDGE, CAPPED, EXACT, KIND)  # [M, N]
+        if CAUSAL:
+            seen = n[None, :] <= position[:, None]
             if WINDOWED:
                 seen = seen & (n[None, :] > position[:, None] - window)
-            scores = tl.where(seen, scores, float("-inf"))
-        higher = tl.maximum(best, tl.max(scores, 1))
+            scores = tl.where(seen & present[None, :], scores, float("-inf"))
+        elif EDGE:
+            scores = tl.where(present[None, :], scores, float("-inf"))
+        higher = tl.maximum(best, tl.max(scores, 1) * factor)
         settled = tl.where(higher == float("-inf"), 0.0, higher)  # a query that has seen nothing yet
-        weights = tl.exp2(scores - settled[:, None])
+        weights = tl.exp2(scores * factor - settled[:, None])
         faded = tl.exp2(best - settled)
         total = total * faded + tl.sum(weights, 1)
-        v = tl.load(V + slot[:, None] * k_slot + d[None, :], mask=present[:, None] & (d < D)[None, :], other=0.0)
-        mixed = mixed * faded[:, None]
-        if EXACT or WIDE:
-            rounded = weights.to(q.dtype).to(tl.float32)
-            mixed = tl.dot(rounded, v.to(q.dtype).to(tl.float32), mixed, input_precision="ieee")
-        else:
-            mixed = tl.dot(weights.to(q.dtype), v.to(q.dtype), mixed)
+        mixed = mix(
+            weights, V, slot, present, mixed * faded[:, None], q.dtype, k_slot, D, BLOCK_D, EDGE, EXACT, KIND
+        )  # fmt: skip
         best = higher
+        n = at + BLOCK_N + tl.arange(0, BLOCK_N)
+        if WINDOWED and CAUSAL:
+            n += tl.where(at + BLOCK_N >= turn, gap, 0)
+        slot = slots_of(table, n, low, high, PAGE)
     return best, total, mixed

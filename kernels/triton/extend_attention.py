@@ -1,12 +1,16 @@
 """Attention of many new tokens over paged keys: FlashAttention-2 with ragged batches and cached prefixes.
 
     for each tile of BLOCK_M queries of one sequence, for each head:
-        for each block of BLOCK_N keys that any of them sees:          pages are looked up key by key
+        for each block of BLOCK_N keys that all of them see:           no masks; 2^x, and no natural exponential
             scores = q k^T; the running maximum and sum are updated; the accumulator is rescaled
+        for each block at the edges (the diagonal, a window's begin):  the same, masked
         output = accumulator / sum                                     divided once, at the end
 
-Floor: 4 T C H D operations over all visible pairs (half of that when causal), and each key and value read once for
-each query tile: see `floor`.
+Programs are ordered for the second-level cache and for an even end: all tiles of one key head before those of the next,
+the last tiles (with the most keys) first, and the heads that share keys side by side.
+
+Floor: 4 H D operations for every pair of a query and a key that it sees, 2 D Hkv numbers of the cache for every key that
+a tile sees, 2 D H numbers for every query (read and written): see `floor`.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import triton
 import triton.language as tl
 
 from ..ops import AttentionSpec
-from .attention_tile import attend
+from .attention_tile import attend, cache_bits, cache_kind, cache_scale, product_type
 from .batch import DeviceBatch
 
 
@@ -38,41 +42,47 @@ def extend_attention(
     spec: AttentionSpec,
     out: torch.Tensor,
     *,
+    scales: torch.Tensor | None = None,
     block_n: int = 64,
     warps: int = 4,
     stages: int = 2,
 ) -> None:
     """q [T, H, D] over one layer's keys and values [pages, page_size, Hkv, D] -> out [T, H, D].
 
-    Only the rows of `batch.tiles` are written: a step's decoding rows are `decode_attention`'s.
+    Only the rows of `batch.tiles` are written: a step's decoding rows are `decode_attention`'s. `scales` [2, Hkv] fp32:
+    what an fp8 cache's keys and values are multiplied by, head by head.
     """
     if not batch.tiles:
         return
-    grid = (batch.tiles, spec.heads)
-    _extend[grid](
-        q, keys, values, out,
+    kind = cache_kind(keys)
+    keys, values = cache_bits(keys), cache_bits(values)
+    _extend[(batch.tiles * spec.heads,)](
+        q, keys, values, out, q if scales is None else scales,
         batch.tile_sequence, batch.tile_row, batch.query_start, batch.context, batch.pages, batch.page_start,
-        spec.scale, spec.softcap or 1.0, spec.window or 0,
+        spec.scale, spec.softcap or 1.0, spec.window or 0, batch.tiles,
         q.stride(0), q.stride(1), keys.stride(1), keys.stride(2), out.stride(0), out.stride(1),
-        GROUP=spec.heads // spec.kv_heads, D=spec.head_dim, BLOCK_D=triton.next_power_of_2(spec.head_dim),
-        PAGE=keys.shape[1], BLOCK_M=batch.tile_rows, BLOCK_N=block_n,
-        WINDOWED=spec.window is not None, CAPPED=spec.softcap is not None, EXACT=q.dtype == torch.float32,
+        HKV=spec.kv_heads, GROUP=spec.heads // spec.kv_heads,
+        D=spec.head_dim, BLOCK_D=triton.next_power_of_2(spec.head_dim), PAGE=keys.shape[1],
+        BLOCK_M=batch.tile_rows, BLOCK_N=block_n, WINDOWED=spec.window is not None,
+        CAPPED=spec.softcap is not None, EXACT=q.dtype == torch.float32, KIND=kind,
         num_warps=warps, num_stages=stages,
     )  # fmt: skip
 
 
 @triton.jit
 def _extend(
-    Q, K, V, Out,
+    Q, K, V, Out, Scales,
     tile_sequence, tile_row, query_start, context, pages, page_start,
-    scale, cap, window,
+    scale, cap, window, tiles,
     q_row, q_head, k_slot, k_head, o_row, o_head,
-    GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
+    HKV: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    WINDOWED: tl.constexpr, CAPPED: tl.constexpr, EXACT: tl.constexpr,
+    WINDOWED: tl.constexpr, CAPPED: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr,
 ):  # fmt: skip
-    tile = tl.program_id(0)
-    head = tl.program_id(1)
+    program = tl.program_id(0)
+    kv_head = program // (tiles * GROUP)
+    head = kv_head * GROUP + program % GROUP
+    tile = tiles - 1 - program // GROUP % tiles
     sequence = tl.load(tile_sequence + tile)
     first = tl.load(tile_row + tile)  # of the sequence's rows
     row0 = tl.load(query_start + sequence)
@@ -84,32 +94,43 @@ def _extend(
     d = tl.arange(0, BLOCK_D)
     inside = (m < rows)[:, None] & (d < D)[None, :]
     q = tl.load(Q + (row0 + m)[:, None].to(tl.int64) * q_row + head * q_head + d[None, :], mask=inside, other=0.0)
+    q = product_type(q, KIND)
+    scale *= cache_scale(Scales, kv_head, 0, HKV, KIND)
     position = length - rows + m  # [M]
     lowest = length - rows + first
-    last = tl.minimum(length, lowest + BLOCK_M)
+    last = tl.minimum(length, lowest + BLOCK_M)  # no query of the tile sees this key or a later one
 
     best = tl.full([BLOCK_M], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
-    head_k = K + (head // GROUP) * k_head
-    head_v = V + (head // GROUP) * k_head
+    K += kv_head * k_head
+    V += kv_head * k_head
+    # blocks begin .. turn and whole .. last are masked; every query of the tile sees all of turn .. whole
+    whole = (lowest + 1) // BLOCK_N * BLOCK_N
+    low = 0
     begin = 0
+    turn = 0
     if WINDOWED:
-        begin = tl.maximum(0, lowest - window + 1) // BLOCK_N * BLOCK_N
-        whole = begin
-    else:
-        whole = (lowest + 1) // BLOCK_N * BLOCK_N  # every query of the tile sees every key before this one
+        low = tl.maximum(0, lowest - window + 1)
+        begin = low // BLOCK_N * BLOCK_N
+        whole = tl.maximum(whole, begin)
+        seen_by_all = tl.maximum(0, lowest + BLOCK_M - window)
+        turn = tl.minimum(whole, (seen_by_all + BLOCK_N - 1) // BLOCK_N * BLOCK_N)
     best, total, mixed = attend(
-        q, best, total, mixed, head_k, head_v, table, position, begin, whole, length, scale, cap, window, k_slot,
-        D, BLOCK_D, PAGE, BLOCK_N, False, WINDOWED, CAPPED, EXACT,
+        q, best, total, mixed, K, V, table, position, turn, whole, low, length, 0, 0,
+        scale, cap, window, k_slot, D, BLOCK_D, PAGE, BLOCK_N, False, False, WINDOWED, CAPPED, EXACT, KIND,
     )  # fmt: skip
+    gap = whole - turn  # the masked blocks are one loop that leaps over the others
+    edge = begin if WINDOWED else whole
+    if WINDOWED:
+        last -= gap
     best, total, mixed = attend(
-        q, best, total, mixed, head_k, head_v, table, position, whole, last, length, scale, cap, window, k_slot,
-        D, BLOCK_D, PAGE, BLOCK_N, True, WINDOWED, CAPPED, EXACT,
+        q, best, total, mixed, K, V, table, position, edge, last, low, length, turn, gap,
+        scale, cap, window, k_slot, D, BLOCK_D, PAGE, BLOCK_N, True, True, WINDOWED, CAPPED, EXACT, KIND,
     )  # fmt: skip
-    result = mixed / tl.where(total > 0.0, total, 1.0)[:, None]
+    share = cache_scale(Scales, kv_head, 1, HKV, KIND) / tl.where(total > 0.0, total, 1.0)
     target = Out + (row0 + m)[:, None].to(tl.int64) * o_row + head * o_head + d[None, :]
-    tl.store(target, result.to(Out.dtype.element_ty), mask=inside)
+    tl.store(target, (mixed * share[:, None]).to(Out.dtype.element_ty), mask=inside)
 
 
 def floor(queries: list[int], contexts: list[int], spec: AttentionSpec, width: int, tile_rows: int) -> Floor:
