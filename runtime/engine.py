@@ -12,18 +12,19 @@ from typing import Any, Literal, cast, overload
 from ..errors import BatchFailed, InvalidRequest
 from .cache.memory import KVMemory
 from .clock import SystemClock
-from .executor import ModelExecutor
 from .grammar_desk import GrammarDesk
 from .hold import Hold
 from .intake import Intake, Prompt, is_one, resolved
 from .loading import LoadedModel, load_model
 from .loop import EngineLoop
 from .options import EngineOptions
+from .overlap import engine_loop, overlaps
 from .progress import bar
 from .results import Delta, Generation, Score
 from .sampling.params import SamplingParams
 from .sampling.sampler import Sampler
-from .scheduling.scheduler import Scheduler, SchedulerConfig
+from .scheduling.config import SchedulerConfig
+from .scheduling.scheduler import Scheduler
 from .scoring import ScoreBatch, Scoring, branches
 from .stats import EngineStats
 from .stream import Stream
@@ -58,6 +59,7 @@ class Engine:
                 token_budget=self._model.step_tokens,
                 max_running=self.options.max_running,
                 policy=self.options.policy,
+                overlap=overlaps(self._model.compute, self.options),
             ),
             clock,
         )
@@ -67,8 +69,7 @@ class Engine:
             eos_tokens=self.tokenizer.eos_ids,
             mask_rows=self._model.compute.mask,
         )
-        executor = ModelExecutor(self._model.run, sampler, self.options.page_size)
-        self._loop = EngineLoop(scheduler, executor)
+        self._loop = engine_loop(self._model, scheduler, sampler, self.options)
         self._intake = Intake(self._model, sampler, self._loop, clock, self.options)
         self._finalizer = weakref.finalize(self, _close, self._loop, self._intake.desk)
 

@@ -10,11 +10,11 @@ from time import perf_counter
 from typing import TypeVar
 
 from ..errors import EngineClosed, RamifyError, RequestFailed
-from .executor import ModelExecutor, ModelStepResult
+from .executor import ModelExecutor
 from .sampling.constraint import Matcher
-from .scheduling.plan import Plan
 from .scheduling.request import Request
 from .scheduling.scheduler import Scheduler
+from .scheduling.stepping import Committed, Stepping
 from .stats import EngineStats
 from .text.jump_forward import JumpForward
 from .ticket import Ticket
@@ -28,12 +28,14 @@ class EngineLoop:
     """Owns the scheduler and the executor. Everything that touches them runs on its thread, between two steps.
 
     Callers hand in commands (submit, abort, call); nobody else holds a lock while a step runs. When there is nothing
-    to do the thread sleeps. An exception in a step fails the requests of that step and the loop goes on.
+    to do the thread sleeps. An exception in a step fails the requests of that step and the loop goes on. `steps` drives
+    the scheduler and the executor, and may leave a step in flight; what that does for requests that end is dropped.
     """
 
-    def __init__(self, scheduler: Scheduler, executor: ModelExecutor) -> None:
+    def __init__(self, scheduler: Scheduler, executor: ModelExecutor, steps: Stepping) -> None:
         self.scheduler = scheduler
         self.executor = executor
+        self._steps = steps
         self._tickets: dict[int, Ticket] = {}
         self._commands: deque[Callable[[], object]] = deque()
         self._wake = threading.Condition()
@@ -135,7 +137,7 @@ class EngineLoop:
         """
         for _ in range(ROUNDS):
             with self._wake:
-                while not (self._commands or self._closing or self.scheduler.has_work):
+                while not (self._commands or self._closing or self.scheduler.has_work or self._steps.busy):
                     self._wake.wait()
                 if self._closing:
                     return False
@@ -143,6 +145,7 @@ class EngineLoop:
                 self._commands.clear()
             for command in commands:
                 command()
+                self._settle()
             if not self._commands:
                 break
         return True
@@ -186,29 +189,26 @@ class EngineLoop:
 
     def _step(self) -> None:
         began = perf_counter()
-        plan = self.scheduler.plan()
-        if plan is None:
-            return
-        try:
-            result = self.executor.run(plan)
-        except Exception as error:
-            result = ModelStepResult.failed(plan, error)
-        finished = self.scheduler.commit(plan, result)
-        self._deliver(plan, result)
-        for request in finished:
-            self._end(request)
+        self._report(self._steps.step())
+        self._settle()
         self._step_seconds += perf_counter() - began
 
-    def _deliver(self, plan: Plan, result: ModelStepResult) -> None:
-        for chunk in plan.chunks:
-            request_id = chunk.request.id
-            ticket = self._tickets.get(request_id)
-            if ticket is None or request_id not in result.choices:
-                continue
-            try:
-                ticket.tell()
-            except Exception as error:  # a caller's callback, a detokenizer: its request fails, no other
-                self._fail(ticket, error)
+    def _settle(self) -> None:
+        """When all that was in flight for is gone (aborts), wait for it: an engine at rest holds nothing."""
+        while self._steps.busy and not self.scheduler.has_work:
+            self._report(self._steps.drain())
+
+    def _report(self, committed: list[Committed]) -> None:
+        for step in committed:
+            for request_id in step.result.tokens:
+                ticket = self._tickets.get(request_id)
+                if ticket is not None:
+                    try:
+                        ticket.tell()
+                    except Exception as error:  # a caller's callback, a detokenizer: its request fails, no other
+                        self._fail(ticket, error)
+            for request in step.finished:
+                self._end(request)
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
         self.scheduler.abort(ticket.request.id)

@@ -36,6 +36,9 @@ class EngineOptions:
     prefix_cache: bool = _option(True, "reuse the KV of equal prefixes across requests")
     holds: bool = _option(True, "keep cached tokens that live programs will come back to")
     jump_forward: bool = _option(True, "append text that a grammar leaves no choice about without decoding it")
+    overlap: bool | None = _option(
+        None, "plan the next step while the device computes this one (default: where the device is not the CPU)"
+    )
     progress: bool | None = _option(None, "progress bars on stderr (default: when it is a terminal)")
 
     def __post_init__(self) -> None:

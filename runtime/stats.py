@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .scheduling.scheduler import SchedulerStats
+from .scheduling.config import SchedulerStats
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,15 @@ class Penalties:
         """The token was taken back out of the output."""
         self._counts[self._slots[token]] -= 1
 
+    def terms(self) -> tuple[npt.NDArray[np.int64], np.float32, npt.NDArray[np.float32]]:
+        """What `apply` does: to which tokens, by what it divides positive logits and multiplies others, and what it
+        subtracts then."""
+        known = len(self._slots)
+        counts = self._counts[:known]
+        less = np.float32(self._params.frequency_penalty) * counts
+        less += np.float32(self._params.presence_penalty) * (counts > 0)
+        return self._tokens[:known], np.float32(self._params.repetition_penalty), less
+
     def apply(self, row: npt.NDArray[np.float32]) -> None:
         """Penalize the row [vocabulary] in place."""
         known = len(self._slots)

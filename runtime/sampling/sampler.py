@@ -6,6 +6,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,20 @@ class Choice:
     token: int | None
     logprobs: TokenLogprobs | None = None  # when the request asked for them
     error: Exception | None = None
+
+
+class Edits(NamedTuple):
+    """What is done to the logits of single tokens, each at most once: v + bias; divided by the factor where positive,
+    multiplied where not; less the penalty."""
+
+    tokens: npt.NDArray[np.int64]
+    bias: Row
+    factor: Row
+    penalty: Row
+
+
+_NO_TOKENS, _NO_VALUES = np.empty(0, np.int64), np.empty(0, np.float32)
+NO_EDITS = Edits(_NO_TOKENS, _NO_VALUES, _NO_VALUES, _NO_VALUES)
 
 
 class RowState:
@@ -138,6 +153,25 @@ class RowState:
             self._penalties.apply(row)
         return row
 
+    def edits(self) -> Edits | None:
+        """What `edited` does to single tokens, where that is anything: biases, bans, penalties."""
+        bans = self._bans if self.banning and self.allowed is None and self._bans is not None else None
+        if not self._edits and bans is None:
+            return None
+        biased, values = self._biases if self._biases is not None else (_NO_TOKENS, _NO_VALUES)
+        banned = bans if bans is not None else _NO_TOKENS
+        penalized, factor, less = (_NO_TOKENS, np.float32(1), _NO_VALUES)
+        if self._penalties is not None:
+            penalized, factor, less = self._penalties.terms()
+        tokens = np.unique(np.concatenate((biased, banned, penalized)))
+        edits = Edits(tokens, *(np.full(len(tokens), value, np.float32) for value in (0, 1, 0)))
+        edits.bias[np.searchsorted(tokens, biased)] = values
+        edits.bias[np.searchsorted(tokens, banned)] = -np.inf
+        where = np.searchsorted(tokens, penalized)
+        edits.factor[where] = factor
+        edits.penalty[where] = less
+        return edits
+
     def few(self, row: Row) -> Row:
         """The row's values for the `allowed` tokens, treated like the whole row; nothing else of it is looked at."""
         assert self.allowed is not None
@@ -165,7 +199,7 @@ class Sampler:
     ) -> None:
         self.vocabulary = vocabulary
         self._mask_rows = mask_rows
-        self._text_of = text_of
+        self.text_of = text_of
         self._eos = tuple(eos_tokens)
 
     def row(
@@ -225,7 +259,7 @@ class Sampler:
             token = draw(final, best, noise, params.temperature, params.top_k, params.top_p, params.min_p)
         if params.logprobs is None:
             return Choice(token)
-        return Choice(token, token_logprobs(log_softmax(row), token, params.logprobs, self._text_of))
+        return Choice(token, token_logprobs(log_softmax(row), token, params.logprobs, self.text_of))
 
     def _choose_few(self, row: Row, state: RowState) -> Choice:
         """`_choose` where few tokens are allowed: the same choice, from their logits alone."""
@@ -244,7 +278,7 @@ class Sampler:
         token = int(ids[place])
         if params.logprobs is None:
             return Choice(token)
-        return Choice(token, token_logprobs(log_softmax(row), token, params.logprobs, self._text_of))
+        return Choice(token, token_logprobs(log_softmax(row), token, params.logprobs, self.text_of))
 
     def distribution(self, logits: torch.Tensor) -> Distribution:
         """The model's distribution over the next token, from one row of logits [vocabulary]."""
@@ -253,7 +287,7 @@ class Sampler:
     def token_logprobs(self, logits: torch.Tensor, tokens: Sequence[int], top: int = 0) -> list[TokenLogprobs]:
         """What the rows of logits [rows, vocabulary] say about these tokens, one for each row, for prompts."""
         rows = zip(host(logits), tokens, strict=True)
-        return [token_logprobs(log_softmax(row), token, top, self._text_of) for row, token in rows]
+        return [token_logprobs(log_softmax(row), token, top, self.text_of) for row, token in rows]
 
     def score(self, logits: torch.Tensor, tokens: Sequence[int]) -> list[float]:
         """The log-probability of one token for each row of logits [rows, vocabulary], and nothing else."""

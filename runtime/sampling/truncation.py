@@ -27,7 +27,12 @@ _WEIGHTLESS = 104.0  # exp of minus this is 0 in float32
 
 def uniform(seed: int, position: int) -> float:
     """A number in [0, 1), a pure function of its arguments: splitmix64's finalizer over both."""
-    return (_mix(_mix(seed & _MASK) ^ _mix((position + 0x632BE59BD9B4E019) & _MASK)) >> 11) * 2.0**-53
+    return (noise_bits(seed, position) >> 11) * 2.0**-53
+
+
+def noise_bits(seed: int, position: int) -> int:
+    """64 bits, a pure function of the arguments."""
+    return _mix(_mix(seed & _MASK) ^ _mix((position + 0x632BE59BD9B4E019) & _MASK))
 
 
 def _mix(word: int) -> int:

@@ -3,62 +3,22 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from ...errors import InvalidRequest, RequestFailed, RequestTooLong
 from ..cache.memory import KVMemory
 from ..cache.radix import NO_MATCH
 from ..clock import Clock
 from .admission import Admission
+from .config import SchedulerConfig, SchedulerStats
 from .finish import Finish
+from .in_flight import PlansInFlight
 from .plan import Chunk, Plan, StepResult
-from .policies import POLICIES, PolicyName
 from .request import Request, RequestState, Rewrite
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulerConfig:
-    """How steps are filled. `patience`: no request is admitted more than so many admissions later than its turn."""
-
-    context: int  # the most tokens a request may have, prompt and output
-    token_budget: int = 512  # the most tokens computed in one step
-    max_running: int = 64  # the token budget limits it too: whoever runs gets a token in every step
-    policy: PolicyName = "lpm"
-    patience: int = 128
-    window: int = 128  # a policy that compares requests compares this many at the head of the queue
-    expected_quantile: float = 0.8  # of recent output lengths, reserved at admission
-
-    def __post_init__(self) -> None:
-        if min(self.context, self.token_budget, self.max_running, self.window) < 1 or self.patience < 0:
-            raise InvalidRequest(
-                "context, token_budget, max_running and window must be 1 or more, and patience 0 or more;"
-                f" got {self.context}, {self.token_budget}, {self.max_running}, {self.window} and {self.patience}"
-            )
-        if self.policy not in POLICIES:
-            raise InvalidRequest(f"there is no policy {self.policy!r}; choose from {', '.join(POLICIES)}")
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerStats:
-    """The scheduler's counts: the first block now, the second since the start."""
-
-    waiting: int
-    running: int
-    total_pages: int
-    free_pages: int
-    cached_pages: int
-    in_use_pages: int
-
-    steps: int
-    computed_tokens: int
-    cached_tokens: int  # hits at first admission
-    recomputed_tokens: int  # computed again after their pages were evicted: what a larger cache would have saved
-    admissions: int
-    retractions: int
-    finished: int
-    aborted: int
-    failed: int
+class _RoomIsInFlight(Exception):
+    """There is no room for the next step before what is in flight has landed."""
 
 
 class Scheduler:
@@ -67,6 +27,9 @@ class Scheduler:
     A step holds one token for every decoding request, then chunks of the prefills under way, then new requests,
     until the token budget is full. The most senior running request (by priority, then arrival; see Admission) always
     gets something done, and is never retracted: so everything ends, however small the memory.
+
+    With `overlap`, the next plan may be made before the last one is committed: from where its chunks will end, with
+    tokens that nobody knows yet. Where memory is short it is not made, so that all retractions are made on the ground.
     """
 
     def __init__(self, memory: KVMemory, config: SchedulerConfig, clock: Clock) -> None:
@@ -76,7 +39,8 @@ class Scheduler:
         self._admission = Admission(memory, config.policy, config.patience, config.window, config.expected_quantile)
         self._running: list[Request] = []  # the most senior first
         self._requests: dict[int, Request] = {}  # waiting and running
-        self._pending: Plan | None = None
+        self._flights = PlansInFlight(memory)
+        self._budget = config.token_budget  # less for a while, after the device had no memory for a step
         self._stalled = False  # nothing can be planned before a request that waits may go on, or something else happens
         self._steps = self._computed_tokens = self._cached_tokens = self._admissions = 0
         self._retractions = self._finished = self._aborted = self._failed = 0
@@ -156,25 +120,48 @@ class Scheduler:
     # ---- planning
 
     def plan(self) -> Plan | None:
-        """The next step, or None if there is nothing to do now. The plan must be committed before the next is made."""
-        if self._pending is not None:
+        """The next step, or None if there is nothing to do now, or nothing before the last plan is committed."""
+        if len(self._flights) > self.config.overlap:
             raise AssertionError("the last plan has not been committed")
+        try:
+            chunks = self._chunks()
+        except _RoomIsInFlight:
+            return None
+        if not chunks:
+            if not self._flights:
+                waiting = any(request.waits for request in self._requests.values())
+                assert waiting or not self._requests, "requests are left, but none of them can go on"
+                self._stalled = waiting
+            return None
+        self._steps += 1
+        plan = Plan(self._steps, tuple(chunks))
+        self._flights.add(plan)
+        return plan
+
+    def _chunks(self) -> list[Chunk]:
         retractions = self._retractions
         chunks = self._decode_chunks()
-        budget = self.config.token_budget - len(chunks)
+        budget = self._budget - len(chunks)
         budget = self._prefill_chunks(chunks, budget)
         if self._retractions == retractions:
             self._admit(chunks, budget)
         else:  # room was short, so nobody comes in; and who was retracted late in planning may have had a chunk
             chunks = [chunk for chunk in chunks if chunk.request.state is RequestState.RUNNING]
-        if not chunks:
-            waiting = any(request.waits for request in self._requests.values())
-            assert waiting or not self._requests, "requests are left, but none of them can go on"
-            self._stalled = waiting
-            return None
-        self._steps += 1
-        self._pending = Plan(self._steps, tuple(chunks))
-        return self._pending
+        return chunks
+
+    def _reach(self, request: Request) -> tuple[int, int]:
+        """How many of the request's tokens are computed, and how many it has, once all that is in flight has landed.
+
+        Equal where it will have ended by then.
+        """
+        chunk, length = self._flights.ahead(request), len(request.tokens)
+        if chunk is None:
+            return request.computed, length
+        if not chunk.samples:
+            return chunk.stop, length
+        if not request.samples or length + 1 >= request.limit:
+            return length, length
+        return length, length + 1
 
     def _decode_chunks(self) -> list[Chunk]:
         """One token for each request that has only its newest left to compute."""
@@ -185,8 +172,7 @@ class Scheduler:
         while index < len(running):  # retraction takes from the end
             request = running[index]
             index += 1
-            computed = request.computed
-            stop = len(request.tokens)
+            computed, stop = self._reach(request)
             if stop - computed != 1 or request.waits:
                 continue
             lease = request.lease
@@ -194,7 +180,7 @@ class Scheduler:
             if len(lease.pages) * page_size < stop and not self._make_room(request, stop):
                 self._retract(request)
             else:
-                chunks.append(Chunk(request, computed, 1, lease.pages, True))
+                chunks.append(Chunk(request, computed, 1, lease.pages, True, computed >= len(request.tokens)))
         return chunks
 
     def _prefill_chunks(self, chunks: list[Chunk], budget: int) -> int:
@@ -203,7 +189,8 @@ class Scheduler:
         while index < len(self._running) and budget > 0:
             request = self._running[index]
             index += 1
-            if len(request.tokens) - request.computed > 1:
+            computed, length = self._reach(request)
+            if length - computed > 1:
                 budget -= self._prefill_chunk(request, chunks, budget)
         return budget
 
@@ -212,16 +199,17 @@ class Scheduler:
         lease = request.lease
         assert lease is not None
         memory = self.memory
+        computed, known = self._reach(request)
         if request is self._running[0]:
-            self._make_room(request, request.computed + 1)
-        within = (len(lease.pages) + memory.room) * memory.page_size - request.computed
-        length = min(len(request.tokens) - request.computed - (1 if request.waits else 0), budget, within)
+            self._make_room(request, computed + 1)
+        within = (len(lease.pages) + memory.room) * memory.page_size - computed
+        length = min(known - computed - (1 if request.waits else 0), budget, within)
         if length <= 0:
             return 0
-        stop = request.computed + length
+        stop = computed + length
         had_room = memory.extend(lease, stop)
         assert had_room
-        chunks.append(Chunk(request, request.computed, length, lease.pages, stop == len(request.tokens)))
+        chunks.append(Chunk(request, computed, length, lease.pages, stop == known))
         return length
 
     def _make_room(self, request: Request, tokens: int) -> bool:
@@ -229,6 +217,8 @@ class Scheduler:
         lease = request.lease
         assert lease is not None
         while not self.memory.extend(lease, tokens):
+            if self._flights:
+                raise _RoomIsInFlight
             victim = self._running[-1]
             if victim is not request:
                 self._retract(victim)
@@ -251,8 +241,8 @@ class Scheduler:
     def _admit(self, chunks: list[Chunk], budget: int) -> None:
         """Let waiting requests in, while there are slots, budget and memory."""
         door, running = self._admission, self._running
-        slots = min(self.config.max_running, self.config.token_budget) - len(running)
-        if budget <= 0 or slots <= 0 or not door.open(running, chunks):
+        slots = min(self.config.max_running, self._budget) - len(running)
+        if budget <= 0 or slots <= 0 or not door.open(running, [*self._flights.chunks(), *chunks]):
             return
         while budget > 0 and slots > 0:
             request = door.next(running)
@@ -278,17 +268,19 @@ class Scheduler:
 
     # ---- committing
 
+    def live(self, plan: Plan) -> Mapping[int, Chunk]:
+        """By request id, the chunks of a plan in flight that still count: those of requests that have not ended, and
+        whose tokens are those that were planned. They lack `samples` where the next token has become known."""
+        return self._flights.live(plan)
+
     def commit(self, plan: Plan, result: StepResult) -> Sequence[Request]:
         """Take over what the step produced; returns the requests that it finished, failed ones included.
 
-        A request that was aborted since `plan()` is passed over. If the run as a whole failed, pass a result with an
-        error for every request of the plan.
+        What is not live any more is passed over. If the run as a whole failed, pass a result with an error for every
+        request of the plan.
         """
-        if plan is not self._pending:
-            raise AssertionError("this plan is not the one that was made last")
-        self._pending = None
         ended: list[Request] = []
-        for chunk in plan.chunks:
+        for chunk in list(self._flights.land(plan).values()):
             request = chunk.request
             if request.state is not RequestState.RUNNING:
                 continue
@@ -296,8 +288,27 @@ class Scheduler:
             if finish is not None:
                 self._end(request, finish)
                 ended.append(request)
+        self._budget = min(self.config.token_budget, self._budget + 1)
         self.memory.check_counts()
         return ended
+
+    def withdraw(self, plan: Plan, error: Exception) -> Sequence[Request]:
+        """The device had no memory to run the plan, the only one in flight: plan half as many tokens from now on.
+
+        The most junior requests are retracted for it; the budget grows again by a token a step. A request that was
+        alone with a single token ends with the error; it is returned.
+        """
+        self._flights.withdraw(plan)
+        assert not self._flights, "the plan before must be committed first"
+        alone = [chunk.request for chunk in plan.chunks if chunk.request.state is RequestState.RUNNING]
+        if plan.tokens == 1:
+            for request in alone:
+                self._end(request, Finish("error", error))
+            return alone
+        self._budget = plan.tokens // 2
+        while len(self._running) > self._budget:
+            self._retract(self._running[-1])
+        return ()
 
     def _advance(self, request: Request, chunk: Chunk, result: StepResult) -> Finish | None:
         error = result.errors.get(request.id)
@@ -330,6 +341,7 @@ class Scheduler:
             return Finish("error", error)
         if isinstance(verdict, Rewrite):
             return self._rewrite(request, verdict)
+        self._flights.revised(request, len(request.tokens))
         if verdict is None and len(request.tokens) >= request.limit:
             return Finish("length")
         return verdict
@@ -350,8 +362,10 @@ class Scheduler:
             left = min(keep - 1 if rewrite.judged else keep, len(tokens) - 1)
             if request.computed > left:
                 request.computed = self.memory.rewind(request.lease, left)
-        if rewrite.judged and new_tokens:
+        judged = rewrite.judged and bool(new_tokens)
+        if judged:
             request.recompute_from = max(0, keep - 1)
+        self._flights.revised(request, keep - 1 if judged else keep)
         if rewrite.finish is None and len(tokens) >= request.limit:
             return Finish("length")
         return rewrite.finish
@@ -378,6 +392,6 @@ class Scheduler:
 
     def _release(self, request: Request) -> None:
         assert request.lease is not None
-        self.memory.release(request.lease)
+        self._flights.leave(request, request.lease)
         request.lease = None
         request.computed = 0

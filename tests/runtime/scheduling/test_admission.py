@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from ramify.runtime.cache.memory import KVMemory
 from ramify.runtime.clock import ManualClock
 from ramify.runtime.scheduling.admission import Admission
+from ramify.runtime.scheduling.config import SchedulerConfig
 from ramify.runtime.scheduling.finish import Finish
 from ramify.runtime.scheduling.lengths import OutputLengths
 from ramify.runtime.scheduling.policies import look_up
 from ramify.runtime.scheduling.rehearsal import RehearsalExecutor
 from ramify.runtime.scheduling.request import Request
-from ramify.runtime.scheduling.scheduler import Scheduler, SchedulerConfig
+from ramify.runtime.scheduling.scheduler import Scheduler
 
 
 class Bench:

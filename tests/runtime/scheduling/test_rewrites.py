@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 import pytest
 from ramify.runtime.cache.memory import KVMemory, Lease
 from ramify.runtime.clock import ManualClock
+from ramify.runtime.scheduling.config import SchedulerConfig, SchedulerStats
 from ramify.runtime.scheduling.finish import Finish
 from ramify.runtime.scheduling.plan import Plan
 from ramify.runtime.scheduling.rehearsal import RehearsalExecutor, rehearse_tokens
 from ramify.runtime.scheduling.request import Request, RequestState, Rewrite
-from ramify.runtime.scheduling.scheduler import Scheduler, SchedulerConfig, SchedulerStats
+from ramify.runtime.scheduling.scheduler import Scheduler
 
 VOCABULARY = 89
 LONGEST = 90

@@ -10,11 +10,12 @@ import pytest
 from ramify.errors import InvalidRequest, RequestFailed, RequestTooLong
 from ramify.runtime.cache.memory import KVMemory
 from ramify.runtime.clock import ManualClock
+from ramify.runtime.scheduling.config import SchedulerConfig
 from ramify.runtime.scheduling.finish import Finish
 from ramify.runtime.scheduling.plan import Plan, StepResult
 from ramify.runtime.scheduling.rehearsal import RehearsalExecutor, rehearse_tokens
 from ramify.runtime.scheduling.request import Request, RequestState
-from ramify.runtime.scheduling.scheduler import Scheduler, SchedulerConfig
+from ramify.runtime.scheduling.scheduler import Scheduler
 
 
 class Bench:

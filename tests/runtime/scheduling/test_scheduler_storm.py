@@ -10,11 +10,12 @@ from itertools import islice
 import pytest
 from ramify.runtime.cache.memory import KVMemory, Lease
 from ramify.runtime.clock import ManualClock
+from ramify.runtime.scheduling.config import SchedulerConfig, SchedulerStats
 from ramify.runtime.scheduling.finish import Finish
 from ramify.runtime.scheduling.plan import Chunk, Plan, StepResult
 from ramify.runtime.scheduling.rehearsal import RehearsalExecutor, rehearse_tokens
 from ramify.runtime.scheduling.request import Request, RequestState
-from ramify.runtime.scheduling.scheduler import Scheduler, SchedulerConfig, SchedulerStats
+from ramify.runtime.scheduling.scheduler import Scheduler
 
 PAGE_SIZE = 4
 VOCABULARY = 97
