@@ -70,10 +70,32 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
 
+FP8 = torch.float8_e4m3fn
+FP8_LARGEST = 448.0
+
+
+def store(pages: torch.Tensor, slots: torch.Tensor, x: torch.Tensor, scale: torch.Tensor | None = None) -> None:
+    """x [T, Hkv, D] goes to these slots of [pages, page_size, Hkv, D]; in fp8 divided by `scale` [Hkv], saturated."""
+    if pages.dtype == FP8:
+        wide = x.float() if scale is None else x.float() / scale[:, None]
+        bits = wide.clamp(-FP8_LARGEST, FP8_LARGEST).to(FP8).view(torch.uint8)
+        pages.view(torch.uint8).flatten(0, 1)[slots] = bits  # torch indexes bytes, and no fp8
+    else:
+        pages.flatten(0, 1)[slots] = x.to(pages.dtype)
+
+
 def paged_attention(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, step: StepTensors, spec: AttentionSpec
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    step: StepTensors,
+    spec: AttentionSpec,
+    scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """[T, H, D] -> [T, H, D], over one layer's keys and values, [pages, page_size, Hkv, D], the step's own included."""
+    """[T, H, D] -> [T, H, D], over one layer's keys and values, [pages, page_size, Hkv, D], the step's own included.
+
+    `scales` [2, Hkv]: what the keys and values of an fp8 cache are multiplied by.
+    """
     attend: Callable[..., torch.Tensor] = softmax_attention if spec.softcap is not None else fused_attention
     output = torch.empty_like(q)
     for sequence in step.sequences:
@@ -81,6 +103,9 @@ def paged_attention(
         low = 0 if spec.window is None else max(0, first - spec.window + 1)  # the oldest key that any query sees
         k = gather(keys, sequence, low)  # [C - low, Hkv, D]
         v = gather(values, sequence, low)
+        if keys.dtype == FP8:
+            k, v = (x.float() if scales is None else x.float() * scales[i, :, None] for i, x in enumerate((k, v)))
+        k, v = k.to(q.dtype), v.to(q.dtype)
         mask = visible(first - low, sequence.context - low, spec.window, q.device)
         output[sequence.start : sequence.stop] = attend(q[sequence.start : sequence.stop], k, v, mask, spec)
     return output
@@ -91,7 +116,8 @@ def gather(pages: torch.Tensor, sequence: Sequence, low: int) -> torch.Tensor:
     page_size = pages.shape[1]
     skipped = low // page_size
     used = -(-sequence.context // page_size)
-    rows = pages.index_select(0, sequence.pages[skipped:used]).flatten(0, 1)
+    numbers = pages.view(torch.uint8) if pages.dtype == FP8 else pages  # torch indexes bytes, and no fp8
+    rows = numbers.index_select(0, sequence.pages[skipped:used]).view(pages.dtype).flatten(0, 1)
     return rows[low - skipped * page_size : sequence.context - skipped * page_size]
 
 

@@ -10,7 +10,7 @@ import torch
 from . import twins
 from .draws import Chosen, Draws
 from .ops import CacheShape, Compute, Forward, Step
-from .torch_attention import StepTensors
+from .torch_attention import FP8, StepTensors
 from .torch_ops import Memory, TorchOps
 
 Mode = Literal["fp32", "bf16", "int8", "int4"]
@@ -25,14 +25,16 @@ class TorchCompute(Compute):
 
     chooses = True
 
-    def __init__(self, mode: Mode = "fp32", device: str | torch.device = "cpu") -> None:
+    def __init__(self, mode: Mode = "fp32", device: str | torch.device = "cpu", *, fp8_cache: bool = False) -> None:
         place = torch.device(device)
         narrow = mode != "fp32" and (mode == "bf16" or bf16_is_fast(place))
         self.mode = "bf16" if narrow else "fp32"
         self.summary = f"torch {torch.__version__}, eager, {self.mode} on {describe(place)}"
         if self.mode != mode:
             self.summary += f" ({mode} was asked for: only the compiled core has it)"
-        self._memory = Memory(place, torch.bfloat16 if narrow else torch.float32)
+        self._memory = Memory(
+            place, torch.bfloat16 if narrow else torch.float32, cache_dtype=FP8 if fp8_cache else None
+        )
 
     @property
     def ops(self) -> TorchOps:
@@ -45,14 +47,18 @@ class TorchCompute(Compute):
         return chosen
 
     def allocate(self, shape: CacheShape) -> None:
-        self._memory.cache = torch.zeros(
+        memory = self._memory
+        memory.cache = torch.zeros(
             (shape.layers, 2, shape.pages, shape.page_size, shape.kv_heads, shape.head_dim),
-            dtype=self._memory.dtype,
-            device=self._memory.device,
+            dtype=memory.cache_dtype or memory.dtype,
+            device=memory.device,
         )
+        if memory.cache_dtype is not None:
+            memory.scales = torch.ones((shape.layers, 2, shape.kv_heads), device=memory.device)
 
     def bytes_per_page(self, shape: CacheShape) -> int:
-        return 2 * shape.layers * shape.page_size * shape.kv_heads * shape.head_dim * self._memory.dtype.itemsize
+        width = (self._memory.cache_dtype or self._memory.dtype).itemsize
+        return 2 * shape.layers * shape.page_size * shape.kv_heads * shape.head_dim * width
 
     def compile(self, forward: Forward) -> Callable[[Step], torch.Tensor]:
         """Compiles nothing: every step calls `forward` with operations that compute at once."""

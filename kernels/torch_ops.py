@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from .ops import AttentionSpec, Gate, Linear, Ops, Stored
-from .torch_attention import StepTensors, paged_attention, rotate
+from .torch_attention import StepTensors, paged_attention, rotate, store
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class Memory:
     dtype: torch.dtype
     ropes: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)  # cos, sin: [positions, D / 2]
     cache: torch.Tensor | None = None  # [layers, 2 (k, v), pages, page_size, Hkv, D]
+    cache_dtype: torch.dtype | None = None  # float8_e4m3fn, or None: the memory's dtype
+    scales: torch.Tensor | None = None  # [layers, 2, Hkv] fp32: what an fp8 cache's numbers are multiplied by
     chosen: torch.Tensor | None = None  # [D] int32: the tokens last drawn on the device, which a step may follow
 
 
@@ -94,9 +96,10 @@ class TorchOps(Ops):
         cos, sin = (table[step.positions][:, None] for table in self._memory.ropes[spec.rope])  # [T, 1, D / 2]
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         keys, values = cache[spec.layer]  # [pages, page_size, Hkv, D] each
-        keys.flatten(0, 1)[step.slots] = k
-        values.flatten(0, 1)[step.slots] = v
-        return paged_attention(q, keys, values, step, spec).flatten(1)  # [T, H D]
+        scales = None if self._memory.scales is None else self._memory.scales[spec.layer]  # [2, Hkv]
+        store(keys, step.slots, k, None if scales is None else scales[0])
+        store(values, step.slots, v, None if scales is None else scales[1])
+        return paged_attention(q, keys, values, step, spec, scales).flatten(1)  # [T, H D]
 
     def gated(self, x: torch.Tensor, gate: Gate) -> torch.Tensor:
         opened, up = x.chunk(2, dim=-1)  # [rows, F] each

@@ -59,7 +59,8 @@ def load_model(model: str | Path | Checkpoint, options: EngineOptions) -> Loaded
 
     device = _device(options)
     maxima = _calibrated(checkpoint, tokenizer, options) if device == "cpu" else None
-    place = compute(device, options.mode, _threads(options), smoothing=maxima)
+    fp8_cache = options.cache_type == "fp8"
+    place = compute(device, options.mode, _threads(options), smoothing=maxima, fp8_cache=fp8_cache)
     try:
         with bar(f"loading {checkpoint.name}", config.layers, options.progress, unit="layer") as tick:
             forward = load(config, checkpoint.weights, place.ops, _steps(tick))
@@ -94,6 +95,11 @@ def _device(options: EngineOptions) -> str:
     """The device, if this machine has it."""
     name = options.device
     if name == "cpu":
+        if options.cache_type == "fp8":
+            raise InvalidRequest(
+                'cache_type="fp8" is for GPUs (device="cuda"): on a CPU the cache is of the type of the arithmetic; '
+                'leave it at "auto"'
+            )
         return name
     if name.partition(":")[0] != "cuda":
         raise InvalidRequest(f'device={name!r}: ramify runs on "cpu" and on "cuda" (or "cuda:1", ...)')

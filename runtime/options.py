@@ -11,6 +11,7 @@ from ..errors import InvalidRequest
 Mode = Literal["auto", "fp32", "bf16", "int8", "int4"]
 Policy = Literal["lpm", "dfs-weight", "fcfs", "priority"]
 Eviction = Literal["lru", "lfu"]
+CacheType = Literal["auto", "fp8"]
 
 
 def _option(default: Any, help: str, low: int | None = None) -> Any:
@@ -26,6 +27,9 @@ class EngineOptions:
     threads: int | None = _option(None, "threads of the CPU path (default: the cores this process may use)", 1)
     context_length: int | None = _option(None, "longest prompt plus answer, in tokens (default: the model's own)", 2)
     page_size: int = _option(16, "tokens in a page of KV memory; prefixes are shared page by page", 1)
+    cache_type: CacheType = _option(
+        "auto", "KV memory in the type of the arithmetic, or (on GPUs) fp8: half of it"
+    )
     cache_tokens: int | None = _option(None, "KV memory, in tokens (default: from the memory that is free)", 2)
     step_tokens: int | None = _option(
         None, "most tokens of one step (default: 512, on a GPU 4096); fewer is smoother", 1

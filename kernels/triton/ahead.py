@@ -90,12 +90,13 @@ def _row_variants() -> Iterator[Variant]:
         yield Variant(f"gated {'gelu' if tanh else 'silu'}", rows._gated, half, {"BLOCK": 1024, "TANH": tanh})
     yield Variant("take_rows", rows._take_rows, half, {"BLOCK": 1024, "SCALED": True}, {"scale": "fp32"})
     cache = {"QKV": "*bf16", "Q": "*bf16", "K": "*bf16", "V": "*bf16", "Cos": "*fp32", "Sin": "*fp32",
-             "q_norm": "*fp32", "k_norm": "*fp32"}  # fmt: skip
+             "q_norm": "*fp32", "k_norm": "*fp32", "Scales": "*fp32"}  # fmt: skip
     for normed in (False, True):
-        constants = {"H": 32, "HKV": 8, "D": 128, "HALF": 64, "Q_NORM": normed, "K_NORM": normed}
-        yield Variant(
-            f"write_kv{' with norms' if normed else ''}", write_kv._write_kv, cache, constants, {"eps": "fp32"}, 1
-        )
+        constants = {
+            "H": 32, "HKV": 8, "D": 128, "HALF": 64, "TOGETHER": 8, "Q_NORM": normed, "K_NORM": normed, "KIND": 0
+        }  # fmt: skip
+        name = f"write_kv{' with norms' if normed else ''}"
+        yield Variant(name, write_kv._write_kv, cache, constants, {"eps": "fp32"}, 2)
     yield Variant("apply_masks", sampling._apply_masks, {"Logits": "*fp32"}, {"BLOCK": 4096}, warps=8)
     drawn = {"Logits": "*fp32", "temperature": "*fp32", "top_p": "*fp32", "min_p": "*fp32", "seed": "*i64",
              "Logprob": "*fp32"}  # fmt: skip

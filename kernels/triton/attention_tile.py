@@ -7,68 +7,14 @@ next block's keys lie is looked up while this block is computed, so that a key's
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from triton.knobs import runtime
 
+from .fp8_cache import readable
+
 LOG2_E = tl.constexpr(1.4426950408889634)
 WIDE = tl.constexpr(bool(runtime.interpret))  # Triton's interpreter multiplies bf16 wrongly: there, products are fp32
-PLAIN, EIGHT, EIGHT_BY_BITS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # kinds of cache: see `cache_kind`
-BITS_FACTOR = tl.constexpr(256.0)  # what `narrowed_to_half` leaves out
-
-
-def cache_kind(keys: torch.Tensor) -> int:
-    """How a kernel reads this cache: as it is, or fp8 (e4m3) with the device's own conversion or with bit arithmetic.
-
-    GPUs before sm_89 have no instruction for fp8; the interpreter goes their way.
-    """
-    if keys.dtype != torch.float8_e4m3fn:
-        return int(PLAIN.value)
-    modern = keys.device.type == "cuda" and torch.cuda.get_device_capability(keys.device) >= (8, 9)
-    return int(EIGHT.value if modern else EIGHT_BY_BITS.value)
-
-
-def cache_bits(keys: torch.Tensor) -> torch.Tensor:
-    """The cache as kernels take it: fp8 as bytes, because Triton knows no fp8 before sm_89."""
-    return keys.view(torch.uint8) if keys.dtype == torch.float8_e4m3fn else keys
-
-
-@triton.jit
-def narrowed_to_half(x):
-    """e4m3 bits (uint8) as fp16, exactly, but 256 times too small: the exponents' biases differ by 8."""
-    wide = x.to(tl.uint16)
-    return (((wide & 0x80) << 8) | ((wide & 0x7F) << 7)).to(tl.float16, bitcast=True)
-
-
-@triton.jit
-def readable(x, kept: tl.constexpr, KIND: tl.constexpr):
-    """Loaded keys or values in the type that products take; EIGHT_BY_BITS leaves them `BITS_FACTOR` times too small."""
-    if KIND == EIGHT:
-        return x.to(tl.float8e4nv, bitcast=True).to(kept)
-    elif KIND == EIGHT_BY_BITS:
-        return narrowed_to_half(x).to(kept)
-    else:
-        return x.to(kept)
-
-
-@triton.jit
-def product_type(q, KIND: tl.constexpr):
-    """Queries in the type of the products: fp8 keys are exact in fp16, where one instruction converts a pair."""
-    if KIND == PLAIN or q.dtype == tl.float32:
-        return q
-    else:
-        return tl.clamp(q.to(tl.float32), -65504.0, 65504.0).to(tl.float16)
-
-
-@triton.jit
-def cache_scale(Scales, kv_head, part: tl.constexpr, HKV: tl.constexpr, KIND: tl.constexpr):
-    """What the cached keys (part 0) or values (part 1) of a head are to be multiplied by, once, outside of the loop."""
-    if KIND == PLAIN:
-        return 1.0
-    else:
-        scale = tl.load(Scales + part * HKV + kv_head)
-        return scale * BITS_FACTOR if KIND == EIGHT_BY_BITS else scale
 
 
 @triton.jit
@@ -119,9 +65,10 @@ def mix(
         v = tl.load(where, mask=(d < D)[None, :], other=0)
     v = readable(v, kept, KIND)
     if EXACT or WIDE:
-        return tl.dot(weights.to(kept).to(tl.float32), v.to(tl.float32), mixed, input_precision="ieee")
+        mixed = tl.dot(weights.to(kept).to(tl.float32), v.to(tl.float32), mixed, input_precision="ieee")
     else:
-        return tl.dot(weights.to(kept), v, mixed)
+        mixed = tl.dot(weights.to(kept), v, mixed)
+    return mixed
 
 
 @triton.jit

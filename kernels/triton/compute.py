@@ -5,44 +5,66 @@ Products go to torch's library, which is at the hardware's limit for wide batche
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
+from ..draws import Chosen, Draws, Words
 from ..ops import Forward, Step
+from ..torch_attention import FP8
 from ..torch_compute import TorchCompute
 from ..torch_ops import Memory
 from .batch import DeviceStep, HostStep
-from .layout import sent
+from .choosing import choose
+from .layout import sent, words
 from .operations import TritonOps, value
+from .sampling import apply_masks
 from .survey import survey
 
 PROGRAMS_PER_PROCESSOR = 2  # of the decode kernel, that a multiprocessor runs at once
 FEW = 8  # programs in the interpreter
+DRAWN = 4096  # draws whose tokens have a place of their own, where recorded steps can follow them
 
 
 class TritonCompute(TorchCompute):
     """A GPU (or, for tests, Triton's interpreter), weights and activations in bf16 or fp32."""
 
-    chooses = False
-
-    def __init__(self, mode: str, device: torch.device) -> None:
+    def __init__(self, mode: str, device: torch.device, *, fp8_cache: bool = False) -> None:
         self.mode = "fp32" if mode == "fp32" else "bf16"
         dtype = torch.float32 if self.mode == "fp32" else torch.bfloat16
-        self._memory = Memory(device, dtype)
+        self._memory = Memory(device, dtype, cache_dtype=FP8 if fp8_cache else None)
+        self._drawn = torch.zeros(DRAWN, dtype=torch.int32, device=device)
         self._programs = FEW
         name = "Triton's interpreter"
         if device.type == "cuda":
             properties = torch.cuda.get_device_properties(device)
             self._programs = PROGRAMS_PER_PROCESSOR * properties.multi_processor_count
             name = properties.name
-        self.summary = f"Triton kernels, {self.mode} on {name}"
+        self.summary = f"Triton kernels, {self.mode}{' with fp8 KV' if fp8_cache else ''} on {name}"
         if self.mode != mode and mode != "auto":
             self.summary += f" ({mode} was asked for: the GPU path has bf16 and fp32)"
 
     @property
     def ops(self) -> TritonOps:
         return TritonOps(self._memory)
+
+    def choose(self, logits: torch.Tensor, draws: Draws) -> Chosen:
+        """Launched behind the step, whose logits are read before the next one takes their place."""
+        with torch.inference_mode():
+            drawn = self._drawn
+            if len(draws.rows) > len(drawn):
+                drawn = torch.empty(len(draws.rows), dtype=torch.int32, device=logits.device)
+            chosen = choose(logits, draws, drawn)
+        self._memory.chosen = drawn
+        return chosen
+
+    def mask(self, logits: torch.Tensor, rows: Sequence[int], masks: Sequence[Words]) -> None:
+        if rows:
+            mask_of = np.full(len(logits), -1, np.int32)
+            mask_of[list(rows)] = np.arange(len(rows))
+            arrays = sent({"mask_of": mask_of, "masks": words(np.concatenate(masks))}, logits.device)
+            apply_masks(logits, arrays["masks"].view(len(rows), -1), arrays["mask_of"])
 
     def compile(self, forward: Forward) -> Callable[[Step], torch.Tensor]:
         """Every step calls `forward`; its kernels are compiled when they are first used and kept by Triton."""

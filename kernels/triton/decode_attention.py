@@ -15,8 +15,9 @@ import triton
 import triton.language as tl
 
 from ..ops import AttentionSpec
-from .attention_tile import attend, cache_bits, cache_kind, cache_scale, product_type
+from .attention_tile import attend
 from .batch import DeviceBatch
+from .fp8_cache import cache_bits, cache_kind, cache_scale, product_type
 from .unified_maximum import UNIFIED, attend_unified, outside
 
 FEW = tl.constexpr(16)  # rows of the smallest product

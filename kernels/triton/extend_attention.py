@@ -9,8 +9,8 @@
 Programs are ordered for the second-level cache and for an even end: all tiles of one key head before those of the next,
 the last tiles (with the most keys) first, and the heads that share keys side by side.
 
-Floor: 4 H D operations for every pair of a query and a key that it sees, 2 D Hkv numbers of the cache for every key that
-a tile sees, 2 D H numbers for every query (read and written): see `floor`.
+Floor: 4 H D operations for every pair of a query and a key that it sees; 2 D Hkv numbers of the cache for every key
+that is seen, and 2 D H numbers for every query (read and written): see `floor`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import triton
 import triton.language as tl
 
 from ..ops import AttentionSpec
-from .attention_tile import attend, cache_bits, cache_kind, cache_scale, product_type
+from .attention_tile import attend
 from .batch import DeviceBatch
+from .fp8_cache import cache_bits, cache_kind, cache_scale, product_type
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,10 +69,11 @@ class TritonOps(TorchOps):
         batch = self._rows.of(spec.window, prefill.pop("tile_rows"))
         keys, values = cache[spec.layer]  # [pages, page_size, Hkv, D] each
         cos, sin = self._memory.ropes[spec.rope]
-        q = write_kv(qkv, batch.positions, batch.slots, cos, sin, keys, values, spec)  # [T, H, D]
+        scales = None if self._memory.scales is None else self._memory.scales[spec.layer]  # [2, Hkv]
+        q = write_kv(qkv, batch.positions, batch.slots, cos, sin, keys, values, spec, scales)  # [T, H, D]
         out = torch.empty_like(q)
-        extend_attention(q, keys, values, batch, spec, out, **prefill)
-        decode_attention(q, keys, values, batch, spec, out, **decode)
+        extend_attention(q, keys, values, batch, spec, out, scales=scales, **prefill)
+        decode_attention(q, keys, values, batch, spec, out, scales=scales, **decode)
         return out.flatten(1)  # [T, H D]
 
     def gated(self, x: torch.Tensor, gate: Gate) -> torch.Tensor:

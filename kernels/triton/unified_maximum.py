@@ -1,8 +1,11 @@
 """Softmax with one maximum for all, guessed beforehand (FlashDecoding++, arXiv 2311.01282): a variant of `attend`.
 
-Online softmax rescales what it has whenever a larger score comes. With the maximum fixed at `UNIFIED`, blocks only add
-up: no rescaling, and no product waits for a maximum. A guess too low overflows and one too high loses all digits, so the
-true maximum is kept beside it, and a tile with a row outside of the safe range is computed again by `attend`.
+Online softmax rescales what it has whenever a larger score comes. With the maximum fixed at `UNIFIED`, blocks only
+add up: no rescaling, and no product waits for a maximum. A guess too low overflows and one too high loses all digits,
+so the true maximum is kept beside it, and a tile with a row outside of the safe range is computed again by `attend`.
+
+It can win where arithmetic decides: many readers to a piece (trees), wide heads. Where memory does (flat batches), and
+where scores stray (a head that is computed twice), it cannot. Off in the tuning table until it has been timed.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ import triton.language as tl
 from .attention_tile import LOG2_E, mix, scores_of, slots_of
 
 UNIFIED = tl.constexpr(0.0)  # the guess, in units of log 2: scores of models lie around zero
-SAFE_HALF = tl.constexpr(15.0)  # 2^15 fits fp16, and a row whose weights are all below 2^-4 loses digits there
+SAFE_HALF = tl.constexpr(15.0)  # 2^15 fits fp16
+LOST_HALF = tl.constexpr(4.0)  # in fp16 a row whose weights are all below 2^-4 loses digits
 SAFE_WIDE = tl.constexpr(64.0)  # sums of 2^64 over any context fit fp32 and bf16
 
 
@@ -49,7 +53,6 @@ def attend_unified(
 @triton.jit
 def outside(highest, kept: tl.constexpr):
     """Which rows [M] the guessed maximum was wrong for, when their weights are rounded to the type `kept`."""
-    if kept == tl.float16:
-        return (highest > UNIFIED + SAFE_HALF) | (highest < UNIFIED - 4.0)
-    else:
-        return (highest > UNIFIED + SAFE_WIDE) | (highest < UNIFIED - SAFE_WIDE)
+    above = UNIFIED + (SAFE_HALF if kept == tl.float16 else SAFE_WIDE)
+    below = UNIFIED - (LOST_HALF if kept == tl.float16 else SAFE_WIDE)
+    return (highest > above) | (highest < below)

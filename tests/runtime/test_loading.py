@@ -65,6 +65,7 @@ def test_loading_never_holds_a_second_copy(mode: str) -> None:
         ({"context_length": 10**6}, "at most 512"),
         ({"page_size": 5}, "multiples of 16"),
         ({"mode": "int3"}, "int3"),
+        ({"cache_type": "fp8"}, "for GPUs"),
         ({"policy": "random"}, "random"),
         ({"max_running": 0}, "max_running=0"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -40,32 +40,93 @@ def ragged(queries: list[int], contexts: list[int], page_size: int, shared: list
     )
 
 
+@dataclass(frozen=True)
+class Case:
+    """A step over random queries and a random cache; pages and queries beyond what the step reads are NaN."""
+
+    step: Step
+    spec: AttentionSpec
+    page_size: int
+    q: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
+    scales: torch.Tensor | None
+
+    @classmethod
+    def of(
+        cls, step: Step, spec: AttentionSpec, page_size: int, dtype: torch.dtype, device: torch.device, fp8: bool = False
+    ) -> Case:
+        generator = torch.Generator().manual_seed(0)
+
+        def values(*shape: int) -> torch.Tensor:
+            return torch.randn(shape, generator=generator).to(device, dtype)
+
+        rows, pages = int(step.query_start[-1]), int(step.pages.max(initial=0)) + 1
+        q = values(rows, spec.heads, spec.head_dim)
+        k = values(pages, page_size, spec.kv_heads, spec.head_dim)
+        v = values(pages, page_size, spec.kv_heads, spec.head_dim)
+        scales = None
+        if fp8:
+            scales = torch.linspace(0.5, 2.0, 2 * spec.kv_heads, device=device).view(2, spec.kv_heads)
+            k, v = k.to(torch.float8_e4m3fn), v.to(torch.float8_e4m3fn)
+        unread(step, spec, page_size, k)
+        unread(step, spec, page_size, v)
+        return cls(step, spec, page_size, q, k, v, scales)
+
+    def expected(self) -> torch.Tensor:
+        """The twin's answer, in fp32."""
+        tensors = StepTensors.from_step(self.step, self.page_size, self.q.device)
+        k, v = self.keys, self.values
+        if self.scales is None:
+            k, v = k.float(), v.float()
+        return paged_attention(self.q.float(), k, v, tensors, self.spec, self.scales)
+
+    def error(self, planted: str = "", **launch: int) -> float:
+        """The kernels' largest error against the twin; `planted` names a mistake to make."""
+        step, spec, scales = self.step, self.spec, self.scales
+        if planted == "context":
+            step = replace(step, context=np.maximum(1, step.context - 1))
+        if planted == "pages":
+            step = replace(step, pages=np.roll(step.pages, 1))
+        if planted == "scale":
+            spec = replace(spec, scale=spec.scale * 1.02)
+        if planted == "scales" and scales is not None:
+            scales = scales.flip(0)
+        batch = DeviceBatch.of(step, self.page_size, self.q.device, tile_rows=16, workers=5, window=spec.window)
+        out = torch.full_like(self.q, float("nan"))
+        with np.errstate(invalid="ignore"):  # a NaN that is read is to be seen in the result
+            extend_attention(self.q, self.keys, self.values, batch, spec, out, scales=scales, block_n=32)
+            decode_attention(self.q, self.keys, self.values, batch, spec, out, scales=scales, block_n=32, **launch)
+        return error(out.float(), self.expected())
+
+
+def unread(step: Step, spec: AttentionSpec, page_size: int, cache: torch.Tensor) -> None:
+    """Makes every slot NaN that no query of the step sees."""
+    read = torch.zeros(cache.shape[:2], dtype=torch.bool)
+    for s, length in enumerate(step.context.tolist()):
+        rows = int(step.query_start[s + 1] - step.query_start[s])
+        low = 0 if spec.window is None else max(0, length - rows - spec.window + 1)
+        table = step.pages[step.page_start[s] :]
+        for position in range(low, length if rows else 0):
+            read[int(table[position // page_size]), position % page_size] = True
+    if cache.dtype == torch.float8_e4m3fn:
+        cache.view(torch.uint8)[~read] = 0x7F
+    else:
+        cache[~read] = float("nan")
+
+
 def run(
-    step: Step, spec: AttentionSpec, page_size: int, dtype: torch.dtype, device: torch.device, *, planted: str = ""
+    step: Step,
+    spec: AttentionSpec,
+    page_size: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    planted: str = "",
+    fp8: bool = False,
+    **launch: int,
 ) -> float:
-    """The kernels' largest error against the twin; `planted` names a mistake to make."""
-    generator = torch.Generator().manual_seed(0)
-
-    def values(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator).to(device, dtype)
-
-    rows, pages = int(step.query_start[-1]), int(step.pages.max()) + 1
-    q = values(rows, spec.heads, spec.head_dim)
-    k = values(pages, page_size, spec.kv_heads, spec.head_dim)
-    v = values(pages, page_size, spec.kv_heads, spec.head_dim)
-    tensors = StepTensors.from_step(step, page_size, device)
-    expected = paged_attention(q.float(), k.float(), v.float(), tensors, spec)
-    given = step
-    if planted == "context":
-        given = replace(step, context=np.maximum(1, step.context - 1))
-    if planted == "pages":
-        given = replace(step, pages=np.roll(step.pages, 1))
-    batch = DeviceBatch.of(given, page_size, device, tile_rows=16, workers=5, window=spec.window)
-    kernel_spec = replace(spec, scale=spec.scale * 1.02) if planted == "scale" else spec
-    out = torch.full_like(q, float("nan"))
-    extend_attention(q, k, v, batch, kernel_spec, out, block_n=32)
-    decode_attention(q, k, v, batch, kernel_spec, out, block_n=32)
-    return error(out.float(), expected)
+    return Case.of(step, spec, page_size, dtype, device, fp8).error(planted, **launch)
 
 
 SPEC = AttentionSpec(layer=0, heads=6, kv_heads=2, head_dim=64, scale=0.125, rope=0)
@@ -101,6 +162,20 @@ def test_attention_is_the_twins(shape: str, dtype: torch.dtype, device: torch.de
 def test_every_kind_of_head(spec: AttentionSpec, device: torch.device) -> None:
     queries, contexts = [5, 1, 33, 1], [5, 40, 60, 9]
     assert run(ragged(queries, contexts, 16), spec, 16, torch.float32, device) <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["ragged, mixed with decoding", "long prefix"])
+def test_an_fp8_cache_is_read_exactly(name: str, dtype: torch.dtype, device: torch.device) -> None:
+    """The twin reads the same bytes, so only the products' own rounding is left."""
+    step = ragged(*SHAPES[name], 16)
+    assert run(step, SPEC, 16, dtype, device, fp8=True) <= BOUND[dtype]
+
+
+def test_scales_of_an_fp8_cache_matter(device: torch.device) -> None:
+    step = ragged(*SHAPES["page crossing"], 16)
+    assert run(step, SPEC, 16, torch.float32, device, fp8=True) <= 1e-5
+    assert run(step, SPEC, 16, torch.float32, device, fp8=True, planted="scales") > 1e-2
 
 
 @pytest.mark.parametrize("page_size", [1, 4, 16, 128])
