@@ -202,6 +202,8 @@ class CompileService:
                 disk.put(job.key, data)
         else:
             name, message, path, lasting = rest
+            if not lasting:
+                worker.stop()  # it ends itself, but not at once
             self._finish(job, _error(name, message, path), len(message), "refused" if lasting else "crashed")
 
     def _compile_here(self, job: _Job) -> None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ...errors import GrammarError, GrammarTooLarge
-from ..expression import EMPTY, NOTHING, Expression, either, literal
+from ..expression import EMPTY, NOTHING, Expression
 from ..program import Array, Definition, Kind, Lexeme, Member, Object, Others, Place, Program, Rules, Symbol
+from .document import escape
 from .elements import Elements
-from .emptiness import certain, plain_type
+from .emptiness import certain, plain_type, plainly_possible
+from .keywords import TYPES
 from .layout import Layout
 from .members import Members, Named, Variant
 from .normalize import Normalizer
-from .numbers import number_text
+from .plain import SPECIAL, is_plain_array, plain_object, plain_words
 from .shapes import Arrays, Normal, Objects
-from .strings import PatternRefused, content, name_text, quoted
+from .spelling import scalar_text
+from .strings import PatternRefused, name_text, quoted, words
 from .terms import FALSE, Node, Term
 
-_TRUE, _FALSE, _NULL = literal(b"true"), literal(b"false"), literal(b"null")
 Maker = Callable[[], Definition]
 Made = TypeVar("Made")
 
@@ -36,6 +38,10 @@ class Builder:
         self._limit = limit
         self._makers: dict[Symbol, Maker] = {}
         self._symbols: dict[object, Symbol] = {}
+        self._terms: dict[Term, Symbol] = {}
+        self._names: dict[str, Symbol] = {}
+        self._document = normalizer.document
+        self._special = SPECIAL & self._document.words
         # 1.0 is an integer since draft 6, but whoever reads it gets a float: it is let in where texts are judged.
         self._dotted = not ordered and normalizer.document.draft(0) > 4
         self._layout = layout
@@ -48,9 +54,10 @@ class Builder:
 
     def start(self, term: Term) -> None:
         """Make the whole program a text of this term. GrammarError when nothing satisfies it."""
-        if self._explained(lambda: self._emptiness.normal_is_empty(self._normalizer.normal(term))):
+        if not self._is_plainly_possible(term) and self._explained(lambda: self._is_empty(term)):
             raise GrammarError("nothing satisfies this schema", self._pointer(term))
         value = self.term(term)
+        self.program.at(value)
         if self._layout.edge == EMPTY:
             self.program.start = value
         else:
@@ -67,19 +74,34 @@ class Builder:
     def term(self, term: Term) -> Symbol:
         """The symbol of the values that satisfy a term; its definition is made when it is reached."""
         term = self._normalizer.target(term)
-        known = self._symbols.get(("term", term))
-        if known is not None:
-            return known
-        meaning = self._normalizer.terms.meanings[term]
-        sure = isinstance(meaning, Node) and certain(meaning.raw)
-        if isinstance(meaning, Node) and sure and (plain := plain_type(meaning.raw)):
-            symbol = self._new(("type", plain), lambda: self._located(term, self._value))
-            self._symbols["term", term] = symbol
-            return symbol
-        symbol = self._new(("term", term), lambda: self._located(term, self._value))
-        if sure:
-            self.program.certain.add(symbol)
-        return symbol
+        known = self._terms.get(term)
+        if known is None:
+            meaning = self._normalizer.terms.meanings[term]
+            sure = type(meaning) is Node and certain(meaning.raw)
+            plain = plain_type(meaning.raw) if sure and type(meaning) is Node else None
+            known = self._terms[term] = self._appended(None) if plain is None else self._scalar(plain)
+            if plain is None:
+                self._makers[known] = lambda: self._located(term)
+                if sure:
+                    self.program.certain.add(known)
+        return known
+
+    def _subschema(self, raw: dict[str, Any], pointer: str, resource: int) -> Symbol:
+        """The symbol of the values that satisfy a subschema."""
+        if certain(raw) and (plain := plain_type(raw)):
+            return self._scalar(plain)
+        return self.term(self._normalizer.terms.node(raw, pointer, resource))
+
+    def _scalar(self, name: str) -> Symbol:
+        """The symbol of all scalars of a type, of which there is one."""
+        return self._new(("type", name), lambda: self._value(TYPES[name]))
+
+    def _key(self, name: str) -> Symbol:
+        """The symbol of a member's key."""
+        found = self._names.get(name)
+        if found is None:
+            found = self._names[name] = self.lexeme(name_text(name))
+        return found
 
     def _new(self, key: object, maker: Maker) -> Symbol:
         found = self._symbols.get(key)
@@ -111,10 +133,15 @@ class Builder:
         meaning = self._normalizer.terms.meanings[term]
         return meaning.pointer if isinstance(meaning, Node) else ""
 
-    def _located(self, term: Term, make: Callable[[Normal], Definition]) -> Definition:
-        """An error that does not say where it is, is at the term."""
+    def _located(self, term: Term) -> Definition:
+        """The definition of a term; an error that does not say where it is, is there."""
         try:
-            return make(self._normalizer.normal(term))
+            meaning = self._normalizer.terms.meanings[term]
+            if type(meaning) is Node and meaning.raw.keys().isdisjoint(self._special):
+                made = self._plain(meaning)
+                if made is not None:
+                    return made
+            return self._value(self._normalizer.normal(term))
         except GrammarError as error:
             if error.path:
                 raise
@@ -122,8 +149,51 @@ class Builder:
         except RecursionError:
             raise GrammarTooLarge("a schema nested too deeply", self._pointer(term)) from None
 
+    def _is_empty(self, term: Term) -> bool:
+        return self._emptiness.normal_is_empty(self._normalizer.normal(term))
+
+    def _is_plainly_possible(self, term: Term) -> bool:
+        meaning = self._normalizer.terms.meanings[term]
+        plain = type(meaning) is Node and meaning.raw.get("type") in ("object", "array")
+        return plain and type(meaning) is Node and plainly_possible(meaning.raw)
+
+    def _plain(self, node: Node) -> Definition | None:
+        """The same definition as by the normal form, of what is plain."""
+        raw, pointer = node.raw, node.pointer
+        if is_plain_array(raw):
+            resource = self._document.resource_of(raw, node.resource)
+            shape = self._normalizer.keywords.arrays(raw, pointer, resource, self._document.draft(resource))
+            if shape is None:
+                return Lexeme(NOTHING)
+            if shape.prefix or shape.unique or shape.rest == FALSE:
+                return self._array(shape)
+            return self._written_array((), (Place(self.term(shape.rest)),), (), shape.least, shape.most)
+        listed = plain_words(raw)
+        if listed is not None:
+            return Lexeme(quoted(words(tuple(listed), "written")))
+        found = plain_object(raw)
+        if found is None:
+            return None
+        resource = self._document.resource_of(raw, node.resource)
+        members = tuple(
+            [
+                Member(self._key(key), self._subschema(sub, f"{pointer}/properties/{escape(key)}", resource), required)
+                for key, sub, required in found.members
+            ]
+        )
+        if found.rest is False:
+            return self._written(members)
+        rest = self._normalizer.terms.node(found.rest, f"{pointer}/additionalProperties", resource)
+        names = frozenset([key for key, _, _ in found.members])
+        key = self.lexeme(quoted(self._members.content((), names, "written")))
+        return self._written(members, (Others(key, self.term(rest), distinct=False),))
+
+    def _written(self, members: tuple[Member, ...], *fields: Any) -> Object:
+        around = (self._opening_object, self._colon, self._comma, self._closing_object)
+        return Object(*around, members, *fields, ordered=self._ordered)
+
     def _value(self, normal: Normal) -> Definition:
-        scalars = self._scalars(normal)
+        scalars = scalar_text(normal, self._dotted)
         arrays = [one for shape in normal.arrays for one in self._elements.variants(shape)]
         objects = [one for shape in normal.objects for one in self._members.variants(shape)]
         makers: list[tuple[object, Maker]] = [(shape, lambda shape=shape: self._array(shape)) for shape in arrays]  # type: ignore[misc]
@@ -135,13 +205,6 @@ class Builder:
         alternatives = [] if is_nothing(scalars) else [(self.lexeme(scalars),)]
         return Rules((*alternatives, *((self._new((type(key), key), maker),) for key, maker in makers)))
 
-    def _scalars(self, normal: Normal) -> Expression:
-        parts = [_NULL] if normal.null else []
-        parts += [_TRUE if one else _FALSE for one in normal.booleans]
-        parts += [number_text(shape, self._dotted) for shape in normal.numbers]
-        parts += [quoted(content(shape, "written")) for shape in normal.strings]
-        return either(parts)
-
     def _object(self, variant: Variant) -> Definition:
         shape = variant.shape
         kept = self._allowed(shape, self._members.named(shape))
@@ -150,7 +213,7 @@ class Builder:
             return Lexeme(NOTHING)
         members = tuple(
             Member(
-                self.lexeme(name_text(one.key)),
+                self._key(one.key),
                 self.term(one.term),
                 one.required,
                 frozenset(places[needed] for key, needed in shape.needs if key == one.key),
@@ -165,17 +228,7 @@ class Builder:
             most = self._members.most(variant, cell) if counted else None
             others.append(Others(key, self.term(cell.term), int(cell.term in pinned), most, counted))
             others += [Others(key, self.term(term), 1, most, counted) for term in sorted(pinned - {cell.term})]
-        return Object(
-            self._opening_object,
-            self._colon,
-            self._comma,
-            self._closing_object,
-            members,
-            tuple(others),
-            shape.least,
-            shape.most,
-            self._ordered,
-        )
+        return self._written(members, tuple(others), shape.least, shape.most)
 
     def _allowed(self, shape: Objects, named: list[Named]) -> list[Named]:
         """The named members that may occur: neither forbidden themselves nor in need of one that is. (What turns out to
@@ -194,17 +247,10 @@ class Builder:
         prefix = tuple(tuple(Place(self.term(term), kind) for term, kind in places) for places in made.prefix)
         rest = tuple(Place(self.term(term), kind) for term, kind in made.rest)
         kinds = tuple(Kind(one.least, one.most) for one in made.kinds)
-        return Array(
-            self._opening_array,
-            self._comma,
-            self._closing_array,
-            prefix,
-            rest,
-            kinds,
-            shape.least,
-            made.most,
-            shape.unique and made.most != 1,
-        )
+        return self._written_array(prefix, rest, kinds, shape.least, made.most, shape.unique and made.most != 1)
+
+    def _written_array(self, *fields: Any) -> Array:
+        return Array(self._opening_array, self._comma, self._closing_array, *fields)
 
 
 def is_nothing(expression: Expression) -> bool:

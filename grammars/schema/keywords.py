@@ -47,7 +47,7 @@ _OF_OBJECTS = frozenset(
         "dependencies",
     )
 )
-_TYPES = {
+TYPES = {
     "null": Normal(null=True),
     "boolean": Normal(booleans=BOTH_BOOLEANS),
     "number": Normal(numbers=(ANY_NUMBER,)),
@@ -78,7 +78,7 @@ class Keywords:
             strings = self._strings(raw, pointer)
             found = found._replace(strings=() if strings is None else (strings,))
         if found.arrays and not words.isdisjoint(_OF_ARRAYS):
-            arrays = self._arrays(raw, pointer, resource, draft)
+            arrays = self.arrays(raw, pointer, resource, draft)
             found = found._replace(arrays=() if arrays is None else (arrays,))
         if found.objects and not words.isdisjoint(_OF_OBJECTS):
             objects = self._objects(raw, pointer, resource, draft)
@@ -104,11 +104,11 @@ class Keywords:
                     yield key, sub, f"{pointer}/{word}/{escape(key)}"
 
     def _type(self, given: object, pointer: str) -> Normal:
-        if isinstance(given, str) and given in _TYPES:
-            return _TYPES[given]
+        if isinstance(given, str) and given in TYPES:
+            return TYPES[given]
         if not isinstance(given, list) or not given:
             raise GrammarError(
-                f"type is one of {', '.join(_TYPES)} or a list of them, not {shown(given)}", f"{pointer}/type"
+                f"type is one of {', '.join(TYPES)} or a list of them, not {shown(given)}", f"{pointer}/type"
             )
         parts = [self._type(one, pointer) if isinstance(one, str) else self._type(None, pointer) for one in given]
         numbers = [part.numbers[0] for part in parts if part.numbers]
@@ -147,7 +147,8 @@ class Keywords:
         least, most = _count(raw, "minLength", pointer) or 0, _count(raw, "maxLength", pointer)
         return settled_strings(Strings(inside=tuple(atoms), least=least, most=most))
 
-    def _arrays(self, raw: dict[str, Any], pointer: str, resource: int, draft: int) -> Arrays | None:
+    def arrays(self, raw: dict[str, Any], pointer: str, resource: int, draft: int) -> Arrays | None:
+        """What the keywords of arrays say; None when there is no such array."""
         prefix: list[object] = []
         rest: object = None
         places, rest_place = f"{pointer}/prefixItems", f"{pointer}/items"

@@ -64,6 +64,9 @@ class Normalizer:
 
     def target(self, term: Term) -> Term:
         """Where a subschema leads that is nothing but a reference; any other term is its own target."""
+        meaning = self.terms.meanings[term]
+        if type(meaning) is not Node or "$ref" not in meaning.raw:
+            return term
         passed = set[Term]()
         while term not in passed:
             passed.add(term)

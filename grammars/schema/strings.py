@@ -35,7 +35,12 @@ def spelled(text: str, encoding: Encoding) -> Expression:
     """This text and no other; lone surrogates cannot be written."""
     if encoding == "written" and text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return literal(text.encode())
-    return concat(characters(one(ord(character)), encoding) for character in text)
+    return concat([_letter(character, encoding) for character in text])
+
+
+@lru_cache(8192)
+def _letter(character: str, encoding: Encoding) -> Expression:
+    return characters(one(ord(character)), encoding)
 
 
 def name_text(name: str) -> Expression:
