@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from .draws import ChosenTokens, Draws
+from .noise import gumbel
 from .ops import Gate
 
 
@@ -88,7 +89,8 @@ class TorchChosen:
 
 
 def choose(logits: torch.Tensor, draws: Draws) -> TorchChosen:
-    """The draws, row by row in plain torch; `logits` [R, vocabulary] stay as they are."""
+    """The draws, row by row in plain torch; `logits` [R, vocabulary] stay as they are. See kernels/triton/choosing.py,
+    whose draws are these, one by one."""
     device, vocabulary = logits.device, logits.shape[1]
     count = len(draws.rows)
     own = logits[torch.from_numpy(draws.rows.astype(np.int64)).to(device)].float()  # [D, vocabulary]: copies
@@ -100,13 +102,15 @@ def choose(logits: torch.Tensor, draws: Draws) -> TorchChosen:
         if draws.mask_of[d] >= 0:
             row = row.masked_fill(~allowed[draws.mask_of[d]], float("-inf"))
         if row.max().isfinite():
-            limits = float(draws.temperature[d]), int(draws.top_k[d]), float(draws.top_p[d]), float(draws.min_p[d])
-            noise = torch.Generator().manual_seed(int(draws.seed[d]))
-            waits = torch.empty(vocabulary, dtype=torch.float64).exponential_(generator=noise).to(device)
-            tokens[d] = (truncated(row, *limits) / waits).argmax()  # the first of exponential clocks to ring
+            heat = float(draws.temperature[d])
+            kept = truncated(row, heat, int(draws.top_k[d]), float(draws.top_p[d]), float(draws.min_p[d])) > 0
+            if heat > 0.0:
+                noise = torch.from_numpy(gumbel(int(draws.seed[d]), vocabulary)).to(device)
+                row = row / heat + noise
+            tokens[d] = row.masked_fill(~kept, float("-inf")).argmax()
     best = logprobs.topk(draws.top, dim=-1)
     chosen = logprobs.gather(1, tokens.clamp(min=0)[:, None])[:, 0]
-    ranks = 1 + (logprobs > chosen[:, None]).sum(-1)
+    ranks = 1 + (own > own.gather(1, tokens.clamp(min=0)[:, None])).sum(-1)
     return TorchChosen(tokens.int(), chosen, best.indices.int(), best.values, ranks.int())
 
 

@@ -2,8 +2,8 @@
 
 A row is read a few times, from cache after the first: once for its maximum and sum, a few times to find where top-k
 and top-p cut (a search over the bits of the threshold, three thresholds a pass), once to draw by Gumbel's trick: the
-largest of logit / temperature - log(-log(u)) is a draw from the softmax. The noise depends on the row's seed
-alone, so a batch changes nothing.
+largest of logit / temperature - log(-log(u)) is a draw from the softmax, and once for the rank of what was drawn. The
+noise depends on the draw's seed alone, so a batch changes nothing; kernels/noise.py makes the same.
 
 Floor: one read of the logits and of the masks' words.
 """
@@ -18,15 +18,34 @@ import triton.language as tl
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingRows:
-    """What each row asks for, as tensors on the device, [R] each."""
+class DeviceDraws:
+    """What is to be drawn (kernels/draws.py), as tensors on the device: [D] each but for masks and edits."""
 
+    rows: torch.Tensor  # int32, of the logits
     temperature: torch.Tensor  # fp32; 0: the largest logit
     top_k: torch.Tensor  # int32; 0: all
     top_p: torch.Tensor  # fp32; 1: all
     min_p: torch.Tensor  # fp32; 0: all
     seed: torch.Tensor  # int64; of the request and of the position in it: no two draws may share one
-    mask: torch.Tensor  # int32: the row of `masks`, or -1
+    masks: torch.Tensor  # [M, words] int32; tokens past the last word are forbidden
+    mask_of: torch.Tensor  # int32: the row of `masks`, or -1
+    edited: torch.Tensor  # int32: the row of the edited logits, or -1
+    edited_rows: torch.Tensor  # [X] int32: the rows of the logits that are edited, one for each draw with edits
+    edit_row: torch.Tensor  # [E] int32: the row of the edited logits that an edit changes
+    edit_ids: torch.Tensor  # [E] int32
+    edit_bias: torch.Tensor  # [E] fp32
+    edit_factor: torch.Tensor  # [E] fp32
+    edit_penalty: torch.Tensor  # [E] fp32
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What came of the draws, [D] each."""
+
+    tokens: torch.Tensor  # int32; -1: no token has a finite logit
+    logprobs: torch.Tensor  # fp32, of the model's own softmax: before edits, masks, temperature and truncation
+    ranks: torch.Tensor  # int32: 1 + how many tokens the model held likelier
+    totals: torch.Tensor  # fp32: the logarithm of the sum of exp(logit) over the row
 
 
 def apply_masks(logits: torch.Tensor, masks: torch.Tensor, mask_of: torch.Tensor) -> None:
@@ -48,26 +67,57 @@ def _apply_masks(Logits, Masks, mask_of, vocabulary, stride, words, BLOCK: tl.co
     if mask >= 0:
         i = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
         inside = i < vocabulary
-        word = tl.load(Masks + mask * words + i // 32, mask=inside, other=-1)
+        word = tl.load(Masks + mask * words + i // 32, mask=i // 32 < words, other=0)
         forbidden = inside & (((word >> (i % 32)) & 1) == 0)
         tl.store(Logits + row * stride + i, float("-inf"), mask=forbidden)
 
 
-def sample(logits: torch.Tensor, masks: torch.Tensor, rows: SamplingRows) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token for each row of logits [R, V] (not changed), int32, and its log-probability under the model's own
-    softmax (before masks, temperature and truncation), fp32. A row with no finite logit gives token -1.
-
-    Order: mask, temperature, top-k, top-p over what top-k left, min-p. Ties at a cut stay in.
-    """
-    count, vocabulary = logits.shape
-    tokens = torch.empty(count, dtype=torch.int32, device=logits.device)
-    logprobs = torch.empty(count, dtype=torch.float32, device=logits.device)
+def edited_logits(logits: torch.Tensor, draws: DeviceDraws) -> torch.Tensor:
+    """The rows of logits [R, V] that draws edit, edited: [X, V]. Floor: reads and writes each such row once."""
+    copied = logits.index_select(0, draws.edited_rows)
+    count = len(draws.edit_ids)
     if count:
-        _sample[(count,)](
-            logits, masks, rows.mask, rows.temperature, rows.top_k, rows.top_p, rows.min_p, rows.seed,
-            tokens, logprobs, vocabulary, logits.stride(0), masks.stride(0), BLOCK=4096, num_warps=16,
+        _edit[(triton.cdiv(count, 256),)](
+            copied, draws.edit_row, draws.edit_ids, draws.edit_bias, draws.edit_factor, draws.edit_penalty,
+            count, copied.stride(0), BLOCK=256, num_warps=4,
         )  # fmt: skip
-    return tokens, logprobs
+    return copied
+
+
+@triton.jit(do_not_specialize=["M"])
+def _edit(Logits, edit_row, edit_ids, Bias, Factor, Penalty, M, stride, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < M
+    place = tl.load(edit_row + i, mask=inside, other=0).to(tl.int64) * stride
+    place += tl.load(edit_ids + i, mask=inside, other=0)
+    v = tl.load(Logits + place, mask=inside, other=0.0) + tl.load(Bias + i, mask=inside, other=0.0)
+    factor = tl.load(Factor + i, mask=inside, other=1.0)
+    v = tl.where(v > 0.0, tl.div_rn(v, factor), v * factor) - tl.load(Penalty + i, mask=inside, other=0.0)
+    tl.store(Logits + place, v, mask=inside)
+
+
+def sample(
+    logits: torch.Tensor, draws: DeviceDraws, drawn: torch.Tensor | None = None, into: Sampled | None = None
+) -> Sampled:
+    """One token for each draw from rows of logits [R, V] fp32 (not changed).
+
+    Order: edits, mask, temperature, top-k, top-p over what top-k left, min-p. Ties at a cut stay in. The tokens are
+    written to `drawn` [>= D] int32 too, where it is given, and the results to `into`, where that is.
+    """
+    count, vocabulary = len(draws.rows), logits.shape[1]
+    if into is None:
+        numbers = torch.empty((2, count), dtype=torch.int32, device=logits.device)
+        shares = torch.empty((2, count), dtype=torch.float32, device=logits.device)
+        into = Sampled(numbers[0], shares[0], numbers[1], shares[1])
+    if count:
+        edited = edited_logits(logits, draws) if len(draws.edited_rows) else logits
+        _sample[(count,)](
+            logits, edited, draws.masks, draws.rows, draws.mask_of, draws.edited, draws.temperature, draws.top_k,
+            draws.top_p, draws.min_p, draws.seed, into.tokens, into.tokens if drawn is None else drawn,
+            into.logprobs, into.ranks, into.totals,
+            vocabulary, logits.stride(0), draws.masks.shape[1], BLOCK=4096, num_warps=16,
+        )  # fmt: skip
+    return into
 
 
 @triton.jit
@@ -77,7 +127,7 @@ def _row(Logits, Masks, mask, start, vocabulary, words, BLOCK: tl.constexpr):
     inside = i < vocabulary
     x = tl.load(Logits + i, mask=inside, other=float("-inf")).to(tl.float32)
     if mask >= 0:
-        word = tl.load(Masks + mask * words + i // 32, mask=inside, other=0)
+        word = tl.load(Masks + mask * words + i // 32, mask=i // 32 < words, other=0)
         x = tl.where(((word >> (i % 32)) & 1) == 1, x, float("-inf"))
     return i, x
 
@@ -90,21 +140,25 @@ def _value(bits):
 
 @triton.jit
 def _sample(
-    Logits, Masks, mask_of, temperature, top_k, top_p, min_p, seed, Token, Logprob,
-    vocabulary, stride, words, BLOCK: tl.constexpr,
+    Logits, Edited, Masks, rows, mask_of, edited, temperature, top_k, top_p, min_p, seed,
+    Token, Drawn, Logprob, Rank, Total, vocabulary, stride, words, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64)
-    x_row = Logits + row * stride
-    mask = tl.load(mask_of + row).to(tl.int64)
-    heat = tl.load(temperature + row)
+    draw = tl.program_id(0).to(tl.int64)
+    raw_row = Logits + tl.load(rows + draw).to(tl.int64) * stride
+    x_row = raw_row
+    place = tl.load(edited + draw).to(tl.int64)
+    if place >= 0:
+        x_row = Edited + place * stride
+    mask = tl.load(mask_of + draw).to(tl.int64)
+    heat = tl.load(temperature + draw)
 
     raw_best = -float("inf")  # of the model's own row, for the log-probability
     raw_sum = 0.0
-    best = -float("inf")  # of the masked row
+    best = -float("inf")  # of the edited and masked row
     winner = -1
     for start in range(0, vocabulary, BLOCK):
         i, x = _row(x_row, Masks, mask, start, vocabulary, words, BLOCK)
-        raw = tl.load(x_row + i, mask=i < vocabulary, other=float("-inf")).to(tl.float32)
+        raw = tl.load(raw_row + i, mask=i < vocabulary, other=float("-inf")).to(tl.float32)
         higher = tl.maximum(raw_best, tl.max(raw, 0))
         settled = tl.where(higher == -float("inf"), 0.0, higher)
         raw_sum = raw_sum * tl.exp(raw_best - settled) + tl.sum(tl.exp(raw - settled), 0)
@@ -114,9 +168,9 @@ def _sample(
         best = tl.maximum(best, top)
 
     if heat > 0.0 and best > -float("inf"):
-        k = tl.load(top_k + row)
-        p = tl.load(top_p + row)
-        least = tl.load(min_p + row)
+        k = tl.load(top_k + draw)
+        p = tl.load(top_p + draw)
+        least = tl.load(min_p + draw)
         cut = tl.where(least > 0.0, best + tl.log(tl.maximum(least, 1e-30)) * heat, -float("inf"))
         floor = -float("inf")
         if k > 0 and k < vocabulary:
@@ -128,51 +182,82 @@ def _sample(
                 whole += tl.sum(tl.where(x >= floor, tl.exp((x - best) / heat), 0.0), 0)
             floor = _threshold(x_row, Masks, mask, vocabulary, words, best, heat, p * whole, True, floor, BLOCK)
         cut = tl.maximum(cut, floor)
-        noise_seed = tl.load(seed + row)
+        noise_seed = tl.load(seed + draw)
         high = -float("inf")
         for start in range(0, vocabulary, BLOCK):
             i, x = _row(x_row, Masks, mask, start, vocabulary, words, BLOCK)
             u = tl.minimum(tl.maximum(tl.rand(noise_seed, i), 1e-10), 0.99999994)  # neither logarithm is infinite
-            drawn = tl.where((x >= cut) & (x > -float("inf")), x / heat - tl.log(-tl.log(u)), -float("inf"))
-            top, at = tl.max(drawn, 0, return_indices=True)
+            noisy = tl.where((x >= cut) & (x > -float("inf")), x / heat - tl.log(-tl.log(u)), -float("inf"))
+            top, at = tl.max(noisy, 0, return_indices=True)
             winner = tl.where(top > high, start + at, winner)
             high = tl.maximum(high, top)
-    tl.store(Token + row, winner)
-    chosen = tl.load(x_row + tl.maximum(winner, 0)).to(tl.float32)
-    tl.store(Logprob + row, chosen - raw_best - tl.log(raw_sum))
+    tl.store(Token + draw, winner)
+    tl.store(Drawn + draw, winner)
+    chosen = tl.load(raw_row + tl.maximum(winner, 0)).to(tl.float32)
+    likelier = 0
+    for start in range(0, vocabulary, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        raw = tl.load(raw_row + i, mask=i < vocabulary, other=float("-inf")).to(tl.float32)
+        likelier += tl.sum((raw > chosen).to(tl.int32), 0)
+    total = raw_best + tl.log(raw_sum)
+    tl.store(Rank + draw, 1 + likelier)
+    tl.store(Total + draw, total)
+    tl.store(Logprob + draw, chosen - total)
 
 
 @triton.jit
 def _threshold(
     x_row, Masks, mask, vocabulary, words, best, heat, wanted, weighted: tl.constexpr, floor, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """The largest float t such that the tokens with logit >= t (and >= floor) are `wanted` many, or weigh as much."""
+    """A float t such that the tokens with logit >= t (and >= floor) are the fewest that are `wanted` many, or weigh so
+    much. A search that ends when one token or none is left between what is enough and what is not; ties stay together.
+    """
     low = tl.full([], -2139095041, tl.int64)  # the order of -inf, a little below every finite float
     bits = best.to(tl.int32, bitcast=True)
     high = tl.where(bits >= 0, bits, bits ^ 0x7FFFFFFF)  # the order of the maximum, which always qualifies or is all
     high = high.to(tl.int64) + 1
-    while high - low > 1:  # invariant: `low` is enough, `high` is not
+    at_low = vocabulary.to(tl.float32) + 1.0  # how many tokens reach `low`, at most; and `high`
+    at_high = 0.0
+    while (high - low > 1) & (at_low - at_high > 1.0):  # invariant: `low` is enough, `high` is not
         step = tl.maximum((high - low) // 4, 1)
         a, b, c = low + step, low + 2 * step, low + 3 * step
         at_a = 0.0
         at_b = 0.0
         at_c = 0.0
+        weight_a = 0.0
+        weight_b = 0.0
+        weight_c = 0.0
         for start in range(0, vocabulary, BLOCK):
             _, x = _row(x_row, Masks, mask, start, vocabulary, words, BLOCK)
-            w = tl.where((x >= floor) & (x > -float("inf")), 1.0, 0.0)
+            in_a = (x >= _value(a.to(tl.int32))) & (x >= floor) & (x > -float("inf"))
+            in_b = in_a & (x >= _value(b.to(tl.int32)))
+            in_c = in_b & (x >= _value(c.to(tl.int32)))
+            at_a += tl.sum(in_a.to(tl.float32), 0)
+            at_b += tl.sum(in_b.to(tl.float32), 0)
+            at_c += tl.sum(in_c.to(tl.float32), 0)
             if weighted:
-                w = w * tl.exp((x - best) / heat)
-            at_a += tl.sum(tl.where(x >= _value(a.to(tl.int32)), w, 0.0), 0)
-            at_b += tl.sum(tl.where(x >= _value(b.to(tl.int32)), w, 0.0), 0)
-            at_c += tl.sum(tl.where(x >= _value(c.to(tl.int32)), w, 0.0), 0)
-        if at_c >= wanted:
+                w = tl.exp((x - best) / heat)
+                weight_a += tl.sum(tl.where(in_a, w, 0.0), 0)
+                weight_b += tl.sum(tl.where(in_b, w, 0.0), 0)
+                weight_c += tl.sum(tl.where(in_c, w, 0.0), 0)
+        if not weighted:
+            weight_a = at_a
+            weight_b = at_b
+            weight_c = at_c
+        if weight_c >= wanted:
             low = c
-        elif at_b >= wanted:
+            at_low = at_c
+        elif weight_b >= wanted:
             low = b
+            at_low = at_b
             high = tl.minimum(high, c)
-        elif at_a >= wanted:
+            at_high = at_c
+        elif weight_a >= wanted:
             low = a
+            at_low = at_a
             high = tl.minimum(high, b)
+            at_high = at_b
         else:
             high = a
-    return _value(low.to(tl.int32))
+            at_high = at_a
+    return tl.maximum(floor, _value(low.to(tl.int32)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from ramify.kernels import twins
-from ramify.kernels.triton.sampling import SamplingRows, apply_masks, sample
+from ramify.kernels.triton.sampling import DeviceDraws, apply_masks, sample
 
 VOCABULARY = 4500  # more than one block
 
@@ -18,19 +18,31 @@ def asked(
     top_k: int = 0,
     top_p: float = 1.0,
     min_p: float = 0.0,
-    mask: int = -1,
+    masks: torch.Tensor | None = None,
     seed: int = 0,
-) -> SamplingRows:
+) -> DeviceDraws:
+    """Draws from rows 0, 1, ... that ask for the same; draw i has the mask i, where there are any."""
+
     def same(value: float, dtype: torch.dtype) -> torch.Tensor:
         return torch.full((rows,), value, dtype=dtype, device=device)
 
-    return SamplingRows(
+    none = same(0, torch.int32)[:0]
+    return DeviceDraws(
+        rows=torch.arange(rows, dtype=torch.int32, device=device),
         temperature=same(temperature, torch.float32),
         top_k=same(top_k, torch.int32),
         top_p=same(top_p, torch.float32),
         min_p=same(min_p, torch.float32),
         seed=torch.arange(rows, device=device) + seed,
-        mask=same(mask, torch.int32),
+        masks=packed([[]], device) if masks is None else masks,
+        mask_of=same(-1, torch.int32),
+        edited=same(-1, torch.int32),
+        edited_rows=none,
+        edit_row=none,
+        edit_ids=none,
+        edit_bias=none.float(),
+        edit_factor=none.float(),
+        edit_penalty=none.float(),
     )
 
 
@@ -75,7 +87,7 @@ def test_masks_forbid_and_leave_the_rest(device: torch.device) -> None:
 )
 def test_truncation_keeps_what_sorting_keeps(cut: dict[str, float], device: torch.device) -> None:
     row = one_row(device)
-    tokens, _ = sample(row.repeat(12, 1), packed([[]], device), asked(12, device, **cut))  # type: ignore[arg-type]
+    tokens = sample(row.repeat(12, 1), asked(12, device, **cut)).tokens  # type: ignore[arg-type]
     kept = set(twins.truncated(row, **{"temperature": 1.0, **cut}).nonzero().flatten().tolist())  # type: ignore[arg-type]
     drawn = set(tokens.tolist())
     assert drawn <= kept
@@ -92,32 +104,32 @@ def test_draws_come_as_often_as_they_should(device: torch.device) -> None:
     shares = torch.tensor([0.4, 0.3, 0.2, 0.1])
     places = [0, 100, 4096, 4499]
     logits[places] = shares.log().to(device)
-    number = 400
-    tokens, logprobs = sample(logits.repeat(number, 1), packed([[]], device), asked(number, device))
+    number = 200
+    found = sample(logits.repeat(number, 1), asked(number, device))
+    tokens = found.tokens
     counts = torch.stack([(tokens == place).sum() for place in places]).cpu().float()
     assert counts.sum() == number
     assert surprise(counts, shares * number) < 4.0
     assert surprise(counts, torch.full((4,), number / 4)) > 4.0  # draws without weights would be seen
     expected = logits.log_softmax(-1)[tokens.long()]
-    assert torch.allclose(logprobs, expected, atol=1e-5)
+    assert torch.allclose(found.logprobs, expected, atol=1e-5)
 
 
 def test_greedy_masked_and_impossible_rows(device: torch.device) -> None:
     row = one_row(device)
-    masks = packed([[7, 4400], []], device)
-    rows = asked(4, device, temperature=0.0)
-    rows.mask.copy_(torch.tensor([-1, 0, 1, -1]))
-    tokens, logprobs = sample(row.repeat(4, 1), masks, rows)
+    rows = asked(4, device, temperature=0.0, masks=packed([[7, 4400], []], device))
+    rows.mask_of.copy_(torch.tensor([-1, 0, 1, -1]))
+    found = sample(row.repeat(4, 1), rows)
     best = 7 if row[7] > row[4400] else 4400
-    assert tokens.tolist() == [int(row.argmax()), best, -1, int(row.argmax())]
-    assert torch.allclose(logprobs[1], row.log_softmax(-1)[best], atol=1e-5)
+    assert found.tokens.tolist() == [int(row.argmax()), best, -1, int(row.argmax())]
+    assert torch.allclose(found.logprobs[1], row.log_softmax(-1)[best], atol=1e-5)
+    assert found.ranks[0] == 1 and found.ranks[1] == 1 + int((row > row[best]).sum())
 
 
 def test_a_row_does_not_see_its_batch(device: torch.device) -> None:
     rows = torch.stack([one_row(device, spread) for spread in (1.0, 2.0, 3.0)])
-    masks = packed([[]], device)
-    together, _ = sample(rows, masks, asked(3, device, top_p=0.9))
-    alone, _ = sample(rows[2:], masks, asked(1, device, top_p=0.9, seed=2))
+    together = sample(rows, asked(3, device, top_p=0.9)).tokens
+    alone = sample(rows[2:], asked(1, device, top_p=0.9, seed=2)).tokens
     assert alone[0] == together[2]
-    others = [int(sample(rows[2:], masks, asked(1, device, top_p=0.9, seed=seed))[0]) for seed in range(3, 9)]
+    others = [int(sample(rows[2:], asked(1, device, top_p=0.9, seed=seed)).tokens[0]) for seed in range(3, 9)]
     assert any(other != together[2] for other in others)  # the seed does decide
