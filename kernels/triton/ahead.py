@@ -19,7 +19,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import decode_attention, extend_attention, pages, quantized_matmul, rows, sampling, write_kv
+from . import decode_attention, extend_attention, follow, pages, quantized_matmul, rows, sampling, write_kv
 
 TARGETS = (80, 90, 100)
 SHARED_MEMORY = {80: 166_912, 90: 232_448, 100: 232_448}  # bytes that one program may have
@@ -99,8 +99,11 @@ def _row_variants() -> Iterator[Variant]:
         yield Variant(name, write_kv._write_kv, cache, constants, {"eps": "fp32"}, 2)
     yield Variant("apply_masks", sampling._apply_masks, {"Logits": "*fp32"}, {"BLOCK": 4096}, warps=8)
     drawn = {"Logits": "*fp32", "temperature": "*fp32", "top_p": "*fp32", "min_p": "*fp32", "seed": "*i64",
-             "Logprob": "*fp32"}  # fmt: skip
+             "Logprob": "*fp32", "Edited": "*fp32", "Total": "*fp32"}  # fmt: skip
     yield Variant("sample", sampling._sample, drawn, {"BLOCK": 4096}, warps=16)
+    edits = dict.fromkeys(("Logits", "Bias", "Factor", "Penalty"), "*fp32")
+    yield Variant("edit", sampling._edit, edits, {"BLOCK": 256})
+    yield Variant("follow", follow._follow, {}, {"BLOCK": 1024})
     yield Variant("move_pages", pages._move_pages, {"Source": "*bf16", "Target": "*bf16"}, {"CHUNK": 4096})
 
 
