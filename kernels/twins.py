@@ -151,14 +151,15 @@ def w8a8_matmul(
 
 def copy_pages(cache: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> None:
     """See kernels/triton/pages.py."""
-    cache[:, :, target.long()] = cache[:, :, source.long()]
+    bits = cache.view(torch.uint8)  # torch indexes bytes, and no fp8
+    bits[:, :, target.long()] = bits[:, :, source.long()]
 
 
 def gather_pages(cache: torch.Tensor, pages: torch.Tensor) -> torch.Tensor:
     """See kernels/triton/pages.py."""
-    return cache[:, :, pages.long()].contiguous()
+    return cache.view(torch.uint8)[:, :, pages.long()].contiguous().view(cache.dtype)
 
 
 def scatter_pages(cache: torch.Tensor, pages: torch.Tensor, buffer: torch.Tensor) -> None:
     """See kernels/triton/pages.py."""
-    cache[:, :, pages.long()] = buffer
+    cache.view(torch.uint8)[:, :, pages.long()] = buffer.view(torch.uint8)

@@ -1,6 +1,8 @@
 """Moves pages of KV: within the cache, and between it and a contiguous buffer (offload, migration).
 
-Floor: each moved byte is read once and written once.
+They are moved as bits, of whatever type they are: in words of 4 bytes where a page is made of words, 16 bytes a thread.
+
+Floor: each moved byte is read once and written once: 4 layers page_size Hkv D width bytes for each page.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-CHUNK = 4096  # elements that one program moves
+CHUNK = 4096  # words that one program moves
 
 
 def copy_pages(cache: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> None:
@@ -37,8 +39,9 @@ def scatter_pages(cache: torch.Tensor, pages: torch.Tensor, buffer: torch.Tensor
 
 
 def _planes(cache: torch.Tensor) -> torch.Tensor:
-    """[layers, 2, pages, ...] as [planes, pages, elements of a page]."""
-    return cache.view(cache.shape[0] * cache.shape[1], cache.shape[2], math.prod(cache.shape[3:]))
+    """[layers, 2, pages, ...] as [planes, pages, words of a page]."""
+    pages = cache.view(cache.shape[0] * cache.shape[1], cache.shape[2], math.prod(cache.shape[3:])).view(torch.uint8)
+    return pages.view(torch.int32) if pages.shape[2] % 4 == 0 else pages
 
 
 def _move(source: torch.Tensor, target: torch.Tensor, taken: torch.Tensor, put: torch.Tensor) -> None:

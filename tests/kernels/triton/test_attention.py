@@ -54,7 +54,13 @@ class Case:
 
     @classmethod
     def of(
-        cls, step: Step, spec: AttentionSpec, page_size: int, dtype: torch.dtype, device: torch.device, fp8: bool = False
+        cls,
+        step: Step,
+        spec: AttentionSpec,
+        page_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        fp8: bool = False,
     ) -> Case:
         generator = torch.Generator().manual_seed(0)
 
