@@ -1,6 +1,7 @@
 // The automaton of X beside P x* R, which counts the x: in two parts, so that counts are no part of its states.
 #pragma once
 
+#include "byte_kinds.h"
 #include "lexemes.h"
 
 namespace ramify {
@@ -21,7 +22,7 @@ class CountedAutomaton {
     };
 
     CountedAutomaton(Lexemes& lexemes, u32 inner, u32 after) : lexemes_(lexemes), inner_(inner), after_(after) {
-        states_.push_back({{NOTHING, NOTHING, 0, false}, 0, 0, false, NONE});
+        states_.push_back({{NOTHING, NOTHING, 0, false}, 0, 0, false, NONE, 0});
     }
 
     u32 at(const State& state) {
@@ -39,7 +40,7 @@ class CountedAutomaton {
                                   : state.place == EMPTY && lexemes_.nullable(after_));
         u32 row = u32(rows_.size());
         rows_.resize(rows_.size() + partitions[partition].classes, NONE);
-        states_.push_back({state, partition, row, ends, UNASKED});
+        states_.push_back({state, partition, row, ends, UNASKED, UNASKED});
         index_.insert(hash, u32(states_.size() - 1));
         return u32(states_.size() - 1);
     }
@@ -54,6 +55,18 @@ class CountedAutomaton {
         return rows_[slot];
     }
     size_t bytes() const { return states_.size() * (sizeof(Known) + 24) + rows_.size() * 4; }
+    // The kinds of bytes that are each one more x and nothing else; not where a text may end.
+    u32 round(u32 id) {
+        if (states_[id].round != UNASKED) return states_[id].round;
+        u32 away = 1u << BEYOND_ASCII;
+        const State& is = states_[id].is;
+        if (is.behind || is.place != EMPTY || is.left || states_[id].ends)
+            away = ~0u;
+        else
+            for (u32 byte = 0; byte < 128; byte++)
+                away |= u32(step(id, u8(byte)) != id * 2 + 1) << byte_kinds()[byte];
+        return states_[id].round = ~away;
+    }
     bool behind(u32 id) const { return states_[id].is.behind; }
     bool may_end(u32 id) const { return states_[id].ends; }
 
@@ -69,7 +82,7 @@ class CountedAutomaton {
         State is;
         u32 partition, row;
         bool ends;
-        u32 rest;
+        u32 rest, round;
     };
 
     u32 explored(State state, u8 byte) {

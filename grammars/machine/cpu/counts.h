@@ -13,6 +13,7 @@
 namespace ramify {
 
 constexpr u32 MOST_LEAST = 64;  // the largest l beside an X
+constexpr u32 FEW_REPEATS = 6;
 
 struct Counted {
     u32 others;  // X; ANYTHING when there is none
@@ -45,6 +46,11 @@ class Counts {
             return true;
         }
         return false;
+    }
+
+    // Whether its states are few or much alike, so that walks of their own are as short.
+    static bool easy(const Counted& form) {
+        return form.others == ANYTHING && (form.most == ENDLESS || form.most <= FEW_REPEATS);
     }
 
     // The tokens of the form, good for every `most` (and every `least`, without others); nullptr where that is too much.
@@ -103,7 +109,7 @@ class Counts {
         size_t before = automaton.bytes();
         std::vector<std::pair<u32, u32>> staying, gone;  // count, token
         Crossing& crossing = shape.crossing;
-        crossing.nodes.push_back({0, 0, 0, 0, 0, false});
+        crossing.nodes.push_back({0, 0, 0, 0, 0, 0, false});
         places_.resize(trie_.longest + 2);
         places_[0] = {automaton.at({form.others, form.before, alone ? 0 : form.least, false}), 0};
         u32 size = u32(trie_.nodes.size()), steps = 0;
@@ -122,6 +128,15 @@ class Counts {
             bool behind = automaton.behind(place.state);
             for (u32 token = node.token; token != NONE; token = trie_.same[token])
                 (alone && behind ? gone : staying).push_back({place.count + rest, token});
+            if (node.below && !(node.below & ~automaton.round(place.state))) {  // each byte is one x more
+                for (u32 i = trie_.before[at + 1]; i < trie_.before[node.end]; i++) {
+                    u32 count = place.count + rest + trie_.tokens[i].length - node.depth;
+                    for (u32 token = trie_.tokens[i].token; token != NONE; token = trie_.same[token])
+                        staying.push_back({count, token});
+                }
+                at = node.end;
+                continue;
+            }
             if (node.end > at + 1 && automaton.may_end(place.state)) crossing.remains.push_back({at, place.count});
             at++;
         }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "rows.h"
+#include "spans.h"
 #include "trie.h"
 
 namespace ramify {
@@ -20,20 +21,15 @@ class Crossing {
     struct Node {
         u32 from, to;  // in remains
         u32 child, children;
+        u32 below;  // the kinds of the bytes below it
         u8 byte;
         bool expanded;
     };
     std::vector<Node> nodes;
     std::vector<Remains> remains;
     std::vector<Remains> large;  // those with much behind them, which are not in the tree
-    std::vector<u32> inside;  // when there is much of it: nodes whose tokens are inside the lexeme, and need no second look
+    std::unique_ptr<Outside> outside;  // when there is much of it: other tokens are inside the lexeme, and need no second look
 
-    // Whether every token of the nodes from one to another is inside.
-    static bool all_inside(const std::vector<u32>& inside, const Trie& trie, u32 from, u32 to) {
-        auto first = std::lower_bound(inside.begin(), inside.end(), from);
-        size_t there = size_t(std::lower_bound(first, inside.end(), to) - first);
-        return there == trie.before[to] - trie.before[from];
-    }
     bool empty() const { return remains.empty() && large.empty(); }
     void expand(u32 at, const Trie& trie) {
         if (nodes[at].expanded) return;
@@ -41,7 +37,7 @@ class Crossing {
         for (u32 i = nodes[at].from; i < nodes[at].to; i++) {
             Remains one = remains[i];
             for (u32 child = one.node + 1; child < trie.nodes[one.node].end; child = trie.nodes[child].end) {
-                if (!inside.empty() && all_inside(inside, trie, child, trie.nodes[child].end)) continue;
+                if (outside && outside->none(trie.before[child], trie.before[trie.nodes[child].end])) continue;
                 found.push_back({trie.nodes[child].byte, {child, one.count}});
             }
         }
@@ -49,11 +45,12 @@ class Crossing {
         u32 first = u32(nodes.size()), children = 0;
         for (size_t i = 0; i < found.size(); i++) {
             if (!children || nodes.back().byte != found[i].first) {
-                nodes.push_back({u32(remains.size()), u32(remains.size()), 0, 0, found[i].first, false});
+                nodes.push_back({u32(remains.size()), u32(remains.size()), 0, 0, 0, found[i].first, false});
                 children++;
             }
             remains.push_back(found[i].second);
             nodes.back().to++;
+            nodes.back().below |= trie.nodes[found[i].second.node].below;
         }
         nodes[at].child = first;
         nodes[at].children = children;

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <algorithm>
-#include <deque>
 #include <map>
 
 #include "byte_sets.h"
+#include "stable.h"
 
 namespace ramify {
 
@@ -314,7 +314,7 @@ class Expressions {
         return u32(all_.size() - 1);
     }
 
-    std::deque<Expression> all_;  // not a vector: its growth would be a stall
+    Stable<Expression> all_;
     std::vector<u32> lists_;
     HashIndex index_;
 };

@@ -179,13 +179,7 @@ class Grammar {
         u32 text = scan.text == NO_RECORD ? NO_RECORD : SOME_TEXT, least = mask.least, most = mask.most;
         u32 after = sets_.after(id, scan, text);
         if (after == DEAD || sets_[after].scans.empty()) return;
-        u32* words = vocabulary_.rows.get(row);
-        u32 skip = trie.nodes[from].depth;
-        auto put = [&](u32 node, bool open) {
-            for (u32 token = trie.nodes[node].token; token != NONE; token = trie.same[token])
-                if (!open || advanced(id, trie.bytes(token) + skip, trie.length(token) - skip) != DEAD)
-                    words[token >> 5] |= 1u << (token & 31);
-        };
+        Adding adding{*this, id, trie.nodes[from].depth, vocabulary_.rows.get(row)};
         std::vector<Place> stack{{0, after, sets_[after].open}};
         while (!stack.empty() && !crossing.remains.empty()) {
             Place place = stack.back();
@@ -194,41 +188,73 @@ class Grammar {
             u32 first = crossing.nodes[place.node].child, children = crossing.nodes[place.node].children;
             budget_.spend(1 + children / 4);
             for (u32 child = first; child < first + children; child++) {
-                u32 next = sets_.step(place.set, crossing.nodes[child].byte);
+                const Crossing::Node& node = crossing.nodes[child];
+                u32 next = sets_.step(place.set, node.byte);
                 if (next == DEAD) continue;
-                bool open = place.open || sets_[next].open;
-                for (u32 i = crossing.nodes[child].from; i < crossing.nodes[child].to; i++) {
+                bool open = place.open || sets_[next].open, whole = all_below(next, node.below, open);
+                for (u32 i = node.from; i < node.to; i++) {
                     Remains one = crossing.remains[i];
-                    if (one.count >= least && one.count <= most) put(one.node, open);
+                    if (one.count >= least && one.count <= most) adding.node(one.node, open, whole);
                 }
-                stack.push_back({child, next, open});
+                if (!whole) stack.push_back({child, next, open});
             }
         }
+        // where a lexeme may end in many places, those after it are much alike: they are walked together
+        bool together = text != NO_RECORD || crossing.large.size() > 1;
         for (size_t i = 0; i < crossing.large.size(); i++) {
             Remains one = crossing.large[i];
             if (one.count < least || one.count > most) continue;
-            if (text == NO_RECORD) {
-                if (under_.insert(u64(after) << 32 | one.node).second) add(after, one.node, row);
-                continue;
-            }
-            std::vector<Place> below{{one.node, after, sets_[after].open}};
-            while (!below.empty()) {
-                Place place = below.back();
-                below.pop_back();
-                u32 end = trie.nodes[place.node].end;
-                for (u32 child = place.node + 1; child < end; child = trie.nodes[child].end) {
-                    budget_.spend(1);
-                    u32 next = sets_.step(place.set, trie.nodes[child].byte);
-                    if (next == DEAD) continue;
-                    bool open = place.open || sets_[next].open;
-                    put(child, open);
-                    below.push_back({child, next, open});
-                }
-            }
+            if (text == NO_RECORD && !under_.insert(u64(after) << 32 | one.node).second) continue;
+            if (together)
+                through(after, one.node, adding);
+            else
+                add(after, one.node, row);
         }
     }
 
+    // Whether all that is below nodes with these kinds of bytes goes on from a set.
+    bool all_below(u32 set, u32 below, bool open) { return !below || (!open && !(below & ~sets_.staying(set))); }
+
+    struct Adding {  // tokens to a row, of those that begin in set `id` after `skip` bytes
+        Grammar& grammar;
+        u32 id, skip;
+        u32* words;
+
+        // The tokens of a node and, when `whole`, all below it; `open`: those that are not refused after all.
+        void node(u32 node, bool open, bool whole) {
+            const Trie& trie = grammar.vocabulary_.trie;
+            u32 to = trie.before[whole ? trie.nodes[node].end : node + 1];
+            for (u32 i = trie.before[node]; i < to; i++)
+                for (u32 token = trie.tokens[i].token; token != NONE; token = trie.twins ? trie.same[token] : NONE)
+                    if (!open || grammar.advanced(id, trie.bytes(token) + skip, trie.length(token) - skip) != DEAD)
+                        words[token >> 5] |= 1u << (token & 31);
+        }
+    };
+
+    // Adds the tokens behind a node that go on from a set.
+    void through(u32 after, u32 root, Adding& adding) {
+        const Trie& trie = vocabulary_.trie;
+        through_.resize(trie.longest + 2);
+        through_[trie.nodes[root].depth] = {root, after, sets_[after].open};
+        u32 steps = 0;
+        for (u32 at = root + 1, end = trie.nodes[root].end; at < end; steps++) {
+            const TrieNode& node = trie.nodes[at];
+            const Place& before = through_[node.depth - 1];
+            u32 next = sets_.step(before.set, node.byte);
+            if (next == DEAD) {
+                at = node.end;
+                continue;
+            }
+            bool open = before.open || sets_[next].open, whole = all_below(next, node.below, open);
+            adding.node(at, open, whole);
+            through_[node.depth] = {at, next, open};
+            at = whole ? node.end : at + 1;
+        }
+        budget_.spend(steps / 2);
+    }
+
     std::unordered_set<u64> under_;  // sets and nodes whose tokens are in the row already
+    std::vector<Place> through_;     // by depth
     Positions positions_;
     Sets sets_;
     Budget& budget_;

@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "counts.h"
+#include "token_walk.h"
 
 namespace ramify {
 
@@ -19,10 +20,14 @@ struct LexemeMask {
 
 class LexemeMasks {
   public:
-    LexemeMasks(Lexemes& lexemes, const Trie& trie, Rows& rows) : lexemes_(lexemes), trie_(trie), rows_(rows), counts_(lexemes, trie) {
+    LexemeMasks(Lexemes& lexemes, const Trie& trie, Rows& rows)
+        : lexemes_(lexemes), trie_(trie), rows_(rows), counts_(lexemes, trie), walk_(lexemes, trie) {
         states_.resize(trie.longest + 2);
         beside_.resize(trie.longest + 2);
-        scratch_.resize(rows.words() + 1);
+        scratch_.resize(rows.words());
+        every_.resize(rows.words());
+        for (TrieToken one : trie.tokens)
+            for (u32 token = one.token; token != NONE; token = trie.same[token]) every_[token >> 5] |= 1u << (token & 31);
     }
 
     // The mask of a state; good until the next call. Its row, when dense, is there now.
@@ -59,7 +64,7 @@ class LexemeMasks {
   private:
     void make(u32 state, LexemeMask& mask) {
         Counted counted;
-        if (counts_.recognized(state, counted)) {
+        if (counts_.recognized(state, counted) && !Counts::easy(counted)) {
             if (Shape* shape = counts_.shape(counted)) {
                 mask.least = counted.others == ANYTHING ? counted.least : 0;
                 mask.most = counted.most;
@@ -130,59 +135,47 @@ class LexemeMasks {
 
     // A walk of the tokens behind a node through the state's automaton.
     void walk(u32 state, LexemeMask& mask, u32 root) {
-        Found found(rows_.words());
-        met_.resize(trie_.nodes.size() + 1);  // once: it stays as large
-        u32 steps = 0, met = 0, no_token = rows_.words() * 32;  // a bit behind the row's
-        dense_.begin();
-        states_[trie_.nodes[root].depth] = dense_.number(state, lexemes_);
-        std::fill(scratch_.begin(), scratch_.end(), 0u);
-        const ByteSet first = lexemes_.nodes[state].first;
-        auto walk_from = [&](u32 at, u32 end) {
-            for (; at < end; steps++) {
-                const TrieNode& node = trie_.nodes[at];
-                u32 next = dense_.step(states_[node.depth - 1], node.byte, lexemes_);
-                if (next == 0) {
-                    at = node.end;
-                    continue;
-                }
-                states_[node.depth] = next;
-                // without a branch: whether a node has a token cannot be foreseen
-                u32 token = std::min(node.token, no_token);
-                scratch_[token >> 5] |= 1u << (token & 31);
-                met_[met] = at;
-                met += token != no_token;
-                if (u8 flags = dense_.flags(next)) {
-                    if (flags & Dense::NULLABLE && node.end > at + 1) found.remains.push_back({at, 0});
-                    if (flags & Dense::OVER) {
-                        at = node.end;
-                        continue;
-                    }
-                }
-                at++;
-            }
-        };
-        if (root)
-            walk_from(root + 1, trie_.nodes[root].end);
+        walk_.run(state, root);
+        Span all{trie_.before[root + 1], trie_.before[trie_.nodes[root].end]};
+        u32 count = all.to - all.from - walk_.outside.count();
+        Found found;
+        found.dense = count > rows_.words() / 2;
+        if (found.dense)
+            spread(all, count);
         else
-            for (int byte = 0; byte < 256; byte++)
-                if (first.has(u8(byte)) && trie_.first[byte] != NONE)
-                    walk_from(trie_.first[byte], trie_.nodes[trie_.first[byte]].end);
-        lexemes_.budget->spend(steps / 8);
-        inside_.assign(met_.begin(), met_.begin() + met);
-        scratch_.back() = 0;
-        for (u32 node : inside_) {
-            if (found.count > found.most_few && !trie_.twins) break;
-            for (u32 token = trie_.nodes[node].token; token != NONE; token = trie_.same[token]) found.add(token, scratch_);
-        }
-        drop_needless(found.remains);
+            walk_.outside.between(all, [&](Span span) {
+                for (u32 i = span.from; i < span.to; i++)
+                    for (u32 token = trie_.tokens[i].token; token != NONE; token = trie_.same[token])
+                        found.few.push_back(token);
+            });
         u32 behind = 0;
-        for (const Remains& one : found.remains) behind += trie_.nodes[one.node].end - one.node;
-        bool much = behind > 3000;
-        keep(found, mask);
-        if (much && mask.own && mask.own->inside.empty()) {
-            mask.own->inside = inside_;
-            bytes_ += inside_.size() * 4;
+        for (u32 node : walk_.ends) {
+            found.remains.push_back({node, 0});
+            behind += trie_.nodes[node].end - node;
         }
+        keep(found, mask);
+        if (behind > 3000 && mask.own && !mask.own->outside) {
+            mask.own->outside = std::make_unique<Outside>(walk_.outside);
+            bytes_ += walk_.outside.spans.size() * 8;
+        }
+    }
+
+    // The bits of the tokens inside, to scratch_: from none or from all, whichever is nearer.
+    void spread(Span all, u32 count) {
+        bool most = count > trie_.tokens.size() / 2;
+        if (most)
+            std::copy(every_.begin(), every_.end(), scratch_.begin());
+        else
+            std::fill(scratch_.begin(), scratch_.end(), 0u);
+        auto flip = [&](Span span) {
+            for (u32 i = span.from; i < span.to; i++)
+                for (u32 token = trie_.tokens[i].token; token != NONE; token = trie_.twins ? trie_.same[token] : NONE)
+                    scratch_[token >> 5] ^= 1u << (token & 31);
+        };
+        if (!most) return walk_.outside.between(all, flip);
+        flip({0, all.from});
+        for (Span span : walk_.outside.spans) flip(span);
+        flip({all.to, u32(trie_.tokens.size())});
     }
 
     // The same for a state whose language is part of `base`'s: only where the two are in different states is walked.
@@ -191,7 +184,7 @@ class LexemeMasks {
         const u32* row = rows_.get(other.row);
         std::copy(row, row + rows_.words(), scratch_.begin());
         apart_.clear();
-        bool same_ends = !other.own || other.own->inside.empty();
+        bool same_ends = !other.own || !other.own->outside;
         u32 steps = 0, size = u32(trie_.nodes.size());
         states_[0] = state;
         beside_[0] = base;
@@ -214,8 +207,8 @@ class LexemeMasks {
             at++;
         }
         lexemes_.budget->spend(steps / 8);
-        Found found(rows_.words());
-        found.count = found.most_few + 1;  // taken as many: not counted
+        Found found;
+        found.dense = true;  // not counted
         if (same_ends && !mask.crossing) {
             mask.own = other.own;
             mask.crossing = other.crossing;
@@ -252,57 +245,17 @@ class LexemeMasks {
         remains.insert(remains.end(), others.begin() + long(at_other), others.end());
     }
 
-    // The states of one walk, numbered as they turn up, each with its transitions by byte: one look-up a step.
-    class Dense {
-      public:
-        static constexpr u8 NULLABLE = 1, OVER = 2;  // OVER: nothing may come any more
-        void begin() {
-            states_.assign(1, NOTHING);
-            flags_.assign(1, 0);
-            numbers_.clear();
-            next_.resize(256);
-        }
-        u32 number(u32 state, const Lexemes& lexemes) {
-            if (state == NOTHING) return 0;
-            auto added = numbers_.try_emplace(state, u32(states_.size()));
-            if (added.second) {
-                states_.push_back(state);
-                flags_.push_back(u8(lexemes.nullable(state) * NULLABLE | (state == EMPTY) * OVER));
-                next_.resize(states_.size() * 256);
-                std::fill(next_.end() - 256, next_.end(), UNKNOWN);
-            }
-            return added.first->second;
-        }
-        u8 flags(u32 number) const { return flags_[number]; }
-        u32 step(u32 number_, u8 byte, Lexemes& lexemes) {
-            u32 found = next_[number_ * 256 + byte];
-            if (found != UNKNOWN) return found;
-            found = number(lexemes.step(states_[number_], byte), lexemes);
-            return next_[number_ * 256 + byte] = found;
-        }
-
-      private:
-        std::vector<u32> states_, next_;
-        std::vector<u8> flags_;
-        std::unordered_map<u32, u32> numbers_;
-    } dense_;
-
-    struct Found {  // by a walk; the tokens' bits are in scratch_
-        explicit Found(u32 words) : most_few(words / 2) {}
+    struct Found {  // by a walk; when many, the tokens' bits are in scratch_
+        bool dense = false;
         std::vector<u32> few;
         std::vector<Remains> remains;
-        u32 count = 0, most_few;
-        void add(u32 token, std::vector<u32>& scratch) {
-            scratch[token >> 5] |= 1u << (token & 31);
-            if (count++ < most_few) few.push_back(token);
-        }
     };
 
     void keep(Found& found, LexemeMask& mask) {
-        mask.dense = found.count > found.most_few;
+        mask.dense = found.dense;
         if (mask.dense) {
             mask.row = rows_.make();
-            std::copy(scratch_.begin(), scratch_.end() - 1, rows_.get(mask.row));
+            std::copy(scratch_.begin(), scratch_.end(), rows_.get(mask.row));
         } else
             mask.few = std::move(found.few);
         if (mask.crossing != &nothing_ && mask.crossing) return;  // only its row was gone
@@ -314,17 +267,8 @@ class LexemeMasks {
         mask.own = std::make_shared<Crossing>();
         for (const Remains& one : found.remains)
             (trie_.nodes[one.node].end - one.node > LARGE ? mask.own->large : mask.own->remains).push_back(one);
-        mask.own->nodes.push_back({0, u32(mask.own->remains.size()), 0, 0, 0, false});
+        mask.own->nodes.push_back({0, u32(mask.own->remains.size()), 0, 0, 0, 0, false});
         mask.crossing = mask.own.get();
-    }
-
-    // Ends behind which every token is inside anyway need no second look.
-    void drop_needless(std::vector<Remains>& remains) {
-        size_t kept = 0;
-        for (const Remains& one : remains) {
-            if (!Crossing::all_inside(inside_, trie_, one.node + 1, trie_.nodes[one.node].end)) remains[kept++] = one;
-        }
-        remains.resize(kept);
     }
 
     Lexemes& lexemes_;
@@ -333,7 +277,8 @@ class LexemeMasks {
     std::unordered_map<u64, LexemeMask> masks_;
     Counts counts_;
     std::vector<std::pair<u32, bool>> apart_;  // nodes where two states differ, and whether the first may end there
-    std::vector<u32> states_, beside_, scratch_, met_, inside_;  // the last two: nodes of the trie
+    TokenWalk walk_;
+    std::vector<u32> states_, beside_, scratch_, every_;  // every_: all of the trie's tokens
     Crossing nothing_;
     size_t bytes_ = 0;
 };

@@ -327,7 +327,7 @@ class Positions {
     Lexemes& lexemes_;
     Values& values_;
     Budget& budget_;
-    std::deque<Position> all_;
+    Stable<Position> all_;
     HashIndex index_;
     std::unordered_map<u32, u32> first_;
     size_t bytes_ = 0;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "positions.h"
+#include "staying.h"
 
 namespace ramify {
 
@@ -12,6 +13,7 @@ constexpr u32 DEAD = 0;              // the set where nothing goes on
 constexpr u32 SELF = NONE - 1;       // the origin of what begins in the set itself
 constexpr u32 ROOT = NONE - 2;       // what completes when the whole text does
 constexpr size_t ITEMS_LIMIT = 20'000;  // of one set
+constexpr int MEETS = 8;                // of the partitions of a set's lexemes; with more, each byte is for itself
 
 struct Scan {  // a lexeme being read: its automaton's state, and what goes on where it ends
     u32 lexeme, target, completes, origin, text;
@@ -53,13 +55,14 @@ struct Set {
     RowHandle row;
     bool has_row = false, stuck = false;  // stuck: no token at all is allowed
     u32 allowed = NONE;  // how many tokens its row allows
+    u32 staying = 0, asked = 0;  // see Sets::staying, and how often that was asked
 };
 
 class Sets {
   public:
     Sets(Positions& positions, Lexemes& lexemes, Values& values, Budget& budget)
         : positions_(positions), lexemes_(lexemes), values_(values), budget_(budget) {
-        all_.emplace_back();
+        all_.push_back({});
     }
     Set& operator[](u32 id) { return all_[id]; }
     size_t bytes() const { return bytes_; }
@@ -77,8 +80,22 @@ class Sets {
         Set& set = all_[id];
         if (set.partition == NONE) prepare(set);
         u32& slot = set.next[lexemes_.nodes.partitions[set.partition].of[byte]];
-        if (slot == NONE) slot = stepped(id, byte);  // a deque: references to sets stay good
+        if (slot == NONE) slot = stepped(id, byte);  // references to sets stay good
         return slot;
+    }
+
+    // Kinds of bytes of which no text leads to the set where nothing goes on.
+    u32 staying(u32 id) {
+        Set& set = all_[id];
+        u32 asked = set.asked++;
+        if (asked == 0)
+            for (const Scan& scan : set.scans) {
+                u32 kinds = staying_.kinds(scan.lexeme);
+                if (__builtin_popcount(kinds) > __builtin_popcount(set.staying)) set.staying = kinds;
+            }
+        else if (!set.staying && set.partition != NONE && asked < 256 && !(asked & (asked - 1)))
+            set.staying = round(id);
+        return set.staying;
     }
 
     // The set when a lexeme of `id` has ended some bytes on, with `text` recorded, and nothing else went on.
@@ -90,17 +107,27 @@ class Sets {
     }
 
   private:
+    // Kinds of bytes after which it is the same set, as far as anybody looked.
+    u32 round(u32 id) const {
+        const Set& set = all_[id];
+        const Partition& partition = lexemes_.nodes.partitions[set.partition];
+        u32 away = 1u << BEYOND_ASCII;
+        for (u32 byte = 0; byte < 128; byte++) away |= u32(set.next[partition.of[byte]] != id) << byte_kinds()[byte];
+        return ~away;
+    }
+
     void prepare(Set& set) {
-        u32 partition = lexemes_.nodes.partitions.whole();
-        bool first = true;
+        Partitions& partitions = lexemes_.nodes.partitions;
+        u32 partition = partitions.whole(), last = partition;
+        int meets = 0;
         for (const Scan& scan : set.scans) {
             u32 one = lexemes_.nodes[scan.lexeme].partition;
-            if (first)
-                partition = one;
-            else if (one != partition)
-                partition = lexemes_.nodes.partitions.identity();
-            if (scan.text != NO_RECORD) partition = lexemes_.nodes.partitions.identity();
-            first = false;
+            if (one != last && one != partition) {
+                last = one;
+                partition = ++meets > MEETS ? partitions.identity() : partitions.meet(partition, one);
+            }
+            if (scan.text != NO_RECORD) partition = partitions.identity();
+            if (partition == partitions.identity()) break;
         }
         set.next.assign(lexemes_.nodes.partitions[partition].classes, NONE);
         bytes_ += set.next.size() * 4;
@@ -225,8 +252,7 @@ class Sets {
             return set.accepting == accepting_ && set.open == open_ && set.scans == scans_ && set.waiting == waiting_;
         });
         if (found != NONE) return found;
-        all_.emplace_back();
-        Set& fresh = all_.back();
+        Set& fresh = all_.push_back({});
         fresh.scans = scans_;
         fresh.waiting = waiting_;
         fresh.accepting = accepting_;
@@ -240,7 +266,8 @@ class Sets {
     Lexemes& lexemes_;
     Values& values_;
     Budget& budget_;
-    std::deque<Set> all_;
+    Staying staying_{lexemes_};
+    Stable<Set> all_;
     HashIndex index_;
     std::vector<Scan> scans_;
     std::vector<Waiting> waiting_;

@@ -5,15 +5,20 @@
 #include <cstring>
 #include <numeric>
 
-#include "limits.h"
+#include "byte_kinds.h"
 
 namespace ramify {
 
 struct TrieNode {
     u32 end;    // the index after its subtree; its first child, if any, is the next index
     u32 token;  // the first token that ends here, NONE if none does; more in Trie::same
+    u32 below;  // the kinds of the bytes below it, a bit for each: 0 for a leaf
     u16 depth;  // the root has 0
     u8 byte;
+};
+
+struct TrieToken {
+    u32 token, length;
 };
 
 class Trie {
@@ -21,6 +26,7 @@ class Trie {
     std::vector<TrieNode> nodes;
     std::vector<u32> same;    // token -> the next token with the same bytes
     std::vector<u32> before;  // node -> how many nodes before it have tokens
+    std::vector<TrieToken> tokens;  // those of the nodes that have some, in order: the first of each
     u32 longest = 0;
     bool twins = false;  // some tokens have the same bytes
     u32 first[256];  // the root's child by byte, NONE where there is none
@@ -39,7 +45,7 @@ class Trie {
             if (compared) return compared < 0;
             return a != b ? a < b : left < right;
         });
-        nodes.push_back({0, NONE, 0, 0});
+        nodes.push_back({0, NONE, 0, 0, 0});
         std::vector<u32> path{0};
         for (u32 token : order) {
             const u8* text = bytes(token);
@@ -48,7 +54,7 @@ class Trie {
             close(path, shared + 1);
             for (size_t at = shared; at < size; at++) {
                 path.push_back(u32(nodes.size()));
-                nodes.push_back({0, NONE, u16(at + 1), text[at]});
+                nodes.push_back({0, NONE, 0, u16(at + 1), text[at]});
             }
             TrieNode& last = nodes[path.back()];
             if (last.token != NONE) {
@@ -61,8 +67,11 @@ class Trie {
         close(path, 0);
         std::fill(first, first + 256, NONE);
         for (u32 child = 1; child < nodes.size(); child = nodes[child].end) first[nodes[child].byte] = child;
-        before.push_back(0);
-        for (const TrieNode& node : nodes) before.push_back(before.back() + (node.token != NONE));
+        for (const TrieNode& node : nodes) {
+            before.push_back(u32(tokens.size()));
+            if (node.token != NONE) tokens.push_back({node.token, node.depth});
+        }
+        before.push_back(u32(tokens.size()));
     }
     const u8* bytes(u32 token) const { return data_.data() + offsets_[token]; }
     size_t length(u32 token) const { return offsets_[token + 1] - offsets_[token]; }
@@ -77,8 +86,10 @@ class Trie {
   private:
     void close(std::vector<u32>& path, size_t keep) {
         while (path.size() > keep) {
-            nodes[path.back()].end = u32(nodes.size());
+            TrieNode& last = nodes[path.back()];
+            last.end = u32(nodes.size());
             path.pop_back();
+            if (!path.empty()) nodes[path.back()].below |= last.below | 1u << byte_kinds()[last.byte];
         }
     }
     std::vector<u8> data_;
