@@ -1,0 +1,117 @@
+"""Engines on the random model, one at a time, and how fast they decode in a steady state."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+from unittest import mock
+
+import ramify
+import torch
+from ramify.kernels.triton.compute import TritonCompute
+from ramify.runtime.results import Delta
+from ramify.runtime.weights.config import ModelConfig
+
+from .random_model import LLAMA_8B, TINY, checkpoint
+from .scene import Scene
+
+
+def config(scene: Scene) -> ModelConfig:
+    return scene.pick(LLAMA_8B, TINY)
+
+
+def engine(scene: Scene, mode: str = "bf16", **options: Any) -> ramify.Engine:
+    """The engine with these options, as `Engine(model, device="cuda")` makes it; kept until another is asked for."""
+
+    def make() -> ramify.Engine:
+        model: Any = checkpoint(config(scene), scene.device)
+        if not scene.rehearsal:
+            return ramify.Engine(model, device="cuda", mode=mode, progress=False, **options)
+        with interpreted():
+            return ramify.Engine(model, mode="fp32", progress=False, **{"cache_tokens": 4096, **options})
+
+    return scene.hold(f"{mode} {sorted(options.items())}", make)
+
+
+@contextlib.contextmanager
+def interpreted() -> Iterator[None]:
+    """Engines made here run the GPU's kernels in Triton's interpreter, in fp32."""
+
+    def compute(device: str, mode: str, *_: object, **__: object) -> TritonCompute:
+        return TritonCompute("fp32", torch.device("cpu"))
+
+    with mock.patch("ramify.runtime.loading.compute", compute):
+        yield
+
+
+@dataclass(frozen=True)
+class Steady:
+    """What one decode step costs while nobody joins and nobody leaves."""
+
+    batch: int
+    context: float  # tokens of a sequence, in the middle of the measured steps
+    steps: int
+    seconds: float  # of one step
+
+
+class Decoding:
+    """Requests that decode together. Ready when each has some tokens; over when the first is nearly done."""
+
+    def __init__(self, engine: ramify.Engine, prompts: Sequence[Sequence[int]], tokens: int, skip: int) -> None:
+        self._counts = [0] * len(prompts)
+        self._lock = threading.Lock()
+        self._skip, self._tokens = skip, tokens
+        self.ready, self.over = threading.Event(), threading.Event()
+        self.streams = [
+            engine.stream(list(prompt), on_delta=self._counter(i), max_tokens=tokens, temperature=0, ignore_eos=True)
+            for i, prompt in enumerate(prompts)
+        ]
+
+    def _counter(self, index: int) -> Any:
+        def count(delta: Delta) -> None:
+            with self._lock:
+                self._counts[index] += len(delta.token_ids)
+                if min(self._counts) >= self._skip:
+                    self.ready.set()
+                if max(self._counts) >= self._tokens - 4:
+                    self.over.set()
+
+        return count
+
+    def finish(self) -> None:
+        for stream in self.streams:
+            stream.result()
+
+
+def prompts(scene: Scene, batch: int, length: int) -> list[list[int]]:
+    """Random prompts that share nothing."""
+    vocabulary = config(scene).vocab_size
+    generator = torch.Generator().manual_seed(batch)
+    drawn: list[list[int]] = torch.randint(1, vocabulary, (batch, length), generator=generator).tolist()
+    return drawn
+
+
+def steady(scene: Scene, engine: ramify.Engine, batch: int) -> Steady:
+    """Steps and seconds between the moment all have begun and the moment the first is nearly done, by the clock.
+
+    Done once before, on a GPU, so that kernels are compiled and graphs are there.
+    """
+    if not scene.rehearsal:
+        _steady(scene, engine, batch, 64)
+    return _steady(scene, engine, batch, scene.pick(160 if scene.quick else 384, 8))
+
+
+def _steady(scene: Scene, engine: ramify.Engine, batch: int, tokens: int) -> Steady:
+    length = scene.pick(1024, 8)
+    running = Decoding(engine, prompts(scene, batch, length), tokens, skip=scene.pick(16, 2))
+    if not running.ready.wait(300):
+        raise TimeoutError("the requests did not begin to decode within 300 s")
+    before, started = engine.stats().steps, perf_counter()
+    running.over.wait(300)
+    steps, seconds = engine.stats().steps - before, perf_counter() - started
+    running.finish()
+    return Steady(batch, length + tokens / 2, steps, seconds / max(1, steps))
