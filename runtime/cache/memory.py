@@ -124,6 +124,10 @@ class KVMemory:
         self._private -= len(own)
         lease.shared = full
 
+    def writable(self, lease: Lease) -> Sequence[int]:
+        """The pages that are this lease's alone; none once it was released."""
+        return lease.pages[lease.shared :] if lease in self._leases else ()
+
     def rewind(self, lease: Lease, tokens: int) -> int:
         """Take back what the lease holds from position `tokens` on, so that other tokens can be written there.
 
