@@ -57,6 +57,11 @@ class HostStep:
     widths: Mapping[int | None, int]  # window -> the queries of a piece of its cascade plan, if anything decodes
     workers: int
 
+    @property
+    def only_decodes(self) -> bool:
+        """Whether every sequence has one row."""
+        return 0 < len(self.arrays["tokens"]) == len(self.arrays["context"])
+
     @classmethod
     def of(cls, step: Step, page_size: int, needs: Needs, workers: int) -> HostStep:
         """Everything that layers with these needs will look up."""

@@ -137,3 +137,22 @@ def _rest(step: Step, sequence: int, first: int) -> Run:
 
 def _ints(values: object) -> Ints:
     return np.fromiter(values, np.int32)  # type: ignore[call-overload, no-any-return]
+
+
+def rooms(rows: int, workers: int, width: int) -> dict[str, int]:
+    """How long a plan's arrays can become for so many decoding sequences, in the order of ARRAYS.
+
+    Without sharing (width 1) that is exact: a piece begins where a sequence or a worker's share does. A tree of
+    prefixes has at most two runs for each sequence; its partial results have room for a few levels.
+    """
+    pieces = rows + workers if width == 1 else 3 * rows + workers
+    partials = pieces if width == 1 else 4 * rows + workers * width
+    long = {
+        "worker_start": workers + 1,
+        "reader_start": pieces + 1,
+        "readers": partials,
+        "decoding": rows,
+        "merge_start": rows + 1,
+        "partial": partials,
+    }
+    return {name: long.get(name, pieces) for name in ARRAYS}
