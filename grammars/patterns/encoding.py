@@ -105,6 +105,7 @@ def _hex_digit(values: list[int]) -> Expression:
     return bytes_in(ord(spelling) for value in values for spelling in {f"{value:x}", f"{value:X}"})
 
 
+@lru_cache(256)  # what is left of them by one class of characters or another is mostly all
 def _surrogate_pairs(ranges: tuple[Range, ...]) -> list[Expression]:
     """Characters beyond 16 bits as two escapes."""
     grouped: dict[tuple[Range, ...], list[Range]] = {}
