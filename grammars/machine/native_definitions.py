@@ -13,7 +13,7 @@ from ..joining import symbols as symbols_in
 from ..program import Definition, Lexeme, Program, Symbol
 from .amounts import Definitions
 from .lexemes import shared_lexemes
-from .native_program import ExpressionBatch, definition_code
+from .native_program import LEXEME, ExpressionBatch, definition_code
 
 MOST_LEXEMES = 512  # that are given before they are asked for, each time
 FIRST = 24  # definitions given with the first ones that are asked for
@@ -66,9 +66,10 @@ class DefinitionGiver:
             for part in symbols_in(definition):
                 if part in made or part in found:
                     continue
-                if lexemes > 0 and type(definitions[part]) is Lexeme:
+                there = definitions[part]
+                if lexemes > 0 and type(there) is Lexeme:
                     lexemes -= 1
-                    found[part] = self._definitions.at(part)
+                    found[part] = there
                 elif left > 0 and part not in self._refused:
                     left -= 1
                     try:
@@ -91,14 +92,18 @@ class DefinitionGiver:
             if type(definition) is Lexeme and definition.expression not in known:
                 batch.add(definition.expression)
         self.make(batch, known)
-        code = array("I")
+        numbers: list[int] = []
         for symbol, definition in found.items():
-            numbers = definition_code(definition, known)
-            code.extend((symbol, len(numbers)))
-            code.extend(numbers)
+            if type(definition) is Lexeme:
+                numbers += (symbol, 2, LEXEME, known[definition.expression])
+            else:
+                one = definition_code(definition)
+                numbers += (symbol, len(one))
+                numbers += one
         for symbol in said:
-            code.extend((symbol, 0))
-        if code:
+            numbers += (symbol, 0)
+        if numbers:
+            code = array("I", numbers)
             self._tell(self._define, code.buffer_info()[0], len(code))
         self._made.update(found)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from sys import byteorder
 
 from ..expression import Both, ByteSet, Concat, Either, Expression, Not, Repeat
-from ..program import Array, Counted, Definition, Lexeme, Object, Place, Rules
+from ..program import Array, Counted, Object, Place, Rules
 
 NONE = 0xFFFFFFFF
 HIGHEST = 0xFFFFFFF0  # counts beyond it are never reached by any text
@@ -85,10 +85,8 @@ def _operation(one: Expression) -> tuple[int, ...]:
     return ADD_REPEAT, min(one.least, HIGHEST), _most(one.most)
 
 
-def definition_code(definition: Definition, numbers: Mapping[Expression, int]) -> list[int]:
-    """A definition; `numbers` has the core's number of a lexeme's expression."""
-    if isinstance(definition, Lexeme):
-        return [LEXEME, numbers[definition.expression]]
+def definition_code(definition: Rules | Counted | Object | Array) -> list[int]:
+    """A definition, but for lexemes: those are LEXEME and the core's number of their expression."""
     if isinstance(definition, Rules):
         code = [RULES, len(definition.alternatives)]
         for alternative in definition.alternatives:

@@ -16,10 +16,10 @@ from .layout import Layout
 from .members import Members, Named, Variant
 from .normalize import Normalizer
 from .plain import SPECIAL, is_plain_array, plain_object, plain_words
-from .shapes import Arrays, Normal, Objects
+from .shapes import EVERYTHING, Arrays, Normal, Objects
 from .spelling import scalar_text
-from .strings import PatternRefused, name_text, quoted, words
-from .terms import FALSE, Node, Term
+from .strings import ANY_STRING_TEXT, PatternRefused, name_text, quoted, words
+from .terms import FALSE, TRUE, Node, Term
 
 Maker = Callable[[], Definition]
 Made = TypeVar("Made")
@@ -73,11 +73,13 @@ class Builder:
 
     def term(self, term: Term) -> Symbol:
         """The symbol of the values that satisfy a term; its definition is made when it is reached."""
-        term = self._normalizer.target(term)
         known = self._terms.get(term)
         if known is None:
+            term = self._normalizer.target(term)
+            known = self._terms.get(term)
+        if known is None:
             meaning = self._normalizer.terms.meanings[term]
-            sure = type(meaning) is Node and certain(meaning.raw)
+            sure = term == TRUE or (type(meaning) is Node and certain(meaning.raw))
             plain = plain_type(meaning.raw) if sure and type(meaning) is Node else None
             known = self._terms[term] = self._appended(None) if plain is None else self._scalar(plain)
             if plain is None:
@@ -94,7 +96,10 @@ class Builder:
 
     def _scalar(self, name: str) -> Symbol:
         """The symbol of all scalars of a type, of which there is one."""
-        return self._new(("type", name), lambda: self._value(TYPES[name]))
+        found = self._symbols.get(name)
+        if found is None:
+            found = self._symbols[name] = self._appended(Lexeme(scalar_text(TYPES[name], self._dotted)))
+        return found
 
     def _key(self, name: str) -> Symbol:
         """The symbol of a member's key."""
@@ -136,6 +141,8 @@ class Builder:
     def _located(self, term: Term) -> Definition:
         """The definition of a term; an error that does not say where it is, is there."""
         try:
+            if term == TRUE:
+                return self._anything()
             meaning = self._normalizer.terms.meanings[term]
             if type(meaning) is Node and meaning.raw.keys().isdisjoint(self._special):
                 made = self._plain(meaning)
@@ -148,6 +155,16 @@ class Builder:
             raise type(error)(str(error), self._pointer(term)) from None
         except RecursionError:
             raise GrammarTooLarge("a schema nested too deeply", self._pointer(term)) from None
+
+    def _anything(self) -> Definition:
+        """Any JSON value: what most schemas allow somewhere, and so not worked out again and again."""
+        every = self.term(TRUE)
+        scalars = self.lexeme(scalar_text(EVERYTHING, self._dotted))
+        array = self._appended(self._written_array((), (Place(every),)))
+        key = self.lexeme(ANY_STRING_TEXT)
+        return Rules(
+            ((scalars,), (array,), (self._appended(self._written((), (Others(key, every, distinct=False),))),))
+        )
 
     def _is_empty(self, term: Term) -> bool:
         return self._emptiness.normal_is_empty(self._normalizer.normal(term))

@@ -132,7 +132,10 @@ def _tree(texts: list[str], start: int, encoding: Encoding, depth: int) -> Expre
         letter, begin = texts[place][shared], place
         while place < len(texts) and texts[place][shared] == letter:
             place += 1
-        ways.append(_tree(texts[begin:place], shared, encoding, depth + 1))
+        one = place - begin == 1
+        ways.append(
+            spelled(texts[begin][shared:], encoding) if one else _tree(texts[begin:place], shared, encoding, depth + 1)
+        )
     return concat([head, either(ways)])
 
 
