@@ -159,7 +159,7 @@ Forward = Callable[[Ops], Activation]  # a model's forward pass: returns the log
 class Compute(ABC):
     """A place where models run: it packs parameters, owns the cache and runs steps. Made by `kernels.compute`."""
 
-    mode: str  # fp32, bf16, int8, int4
+    mode: str  # fp32, bf16, fp8, int8, int4, auto
     summary: str  # one line for people: what runs the model, and with what
     chooses = False  # whether `choose` is there, and steps may follow its draws (`Step.follows`)
 

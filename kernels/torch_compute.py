@@ -13,14 +13,14 @@ from .ops import CacheShape, Compute, Forward, Step
 from .torch_attention import FP8, StepTensors
 from .torch_ops import Memory, TorchOps
 
-Mode = Literal["fp32", "bf16", "int8", "int4"]
+Mode = Literal["fp32", "bf16", "fp8", "int8", "int4"]
 
 
 class TorchCompute(Compute):
     """Eager torch on `device`, weights and activations in fp32 or bf16.
 
-    torch's own 8-bit and 4-bit products lose too much or need layouts of their own, so int8 and int4 run as bf16, or as
-    fp32 where the machine has no bf16 arithmetic; `mode` is what runs, and `summary` says so.
+    torch's own 8-bit and 4-bit products lose too much or need layouts of their own, so fp8, int8 and int4 run as bf16,
+    or as fp32 where the machine has no bf16 arithmetic; `mode` is what runs, and `summary` says so.
     """
 
     chooses = True
@@ -31,7 +31,7 @@ class TorchCompute(Compute):
         self.mode = "bf16" if narrow else "fp32"
         self.summary = f"torch {torch.__version__}, eager, {self.mode} on {describe(place)}"
         if self.mode != mode:
-            self.summary += f" ({mode} was asked for: only the compiled core has it)"
+            self.summary += f" ({mode} was asked for: only compiled kernels have it)"
         self._memory = Memory(
             place, torch.bfloat16 if narrow else torch.float32, cache_dtype=FP8 if fp8_cache else None
         )

@@ -125,28 +125,70 @@ def _edited(row: torch.Tensor, draws: Draws, d: int) -> torch.Tensor:
     return row.index_put((ids,), values)
 
 
-def int4_matmul(
-    x: torch.Tensor, packed: torch.Tensor, scales: torch.Tensor, minima: torch.Tensor, *, splits: int = 1
+def flat_matmul(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    scales: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    **_: int,
 ) -> torch.Tensor:
-    """See kernels/triton/quantized_matmul.py; `splits` changes nothing here."""
-    n, k = len(packed), x.shape[1]
-    bytes_of = packed.view(n, k // 32, 16)
-    nibbles = torch.cat((bytes_of & 15, bytes_of >> 4), dim=-1).float()  # [N, K / 32, 32]
-    weight = (nibbles * scales.float()[..., None] + minima.float()[..., None]).view(n, k)
-    return (x.float() @ weight.T).to(x.dtype)
+    """See kernels/triton/flat_matmul.py; launches change nothing here."""
+    product = x.float() @ weight.float().T
+    if scales is not None:
+        product = product * scales
+    return (product if bias is None else product + bias).to(x.dtype)
 
 
-def int8_matmul(x: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor, *, splits: int = 1) -> torch.Tensor:
-    """See kernels/triton/quantized_matmul.py; `splits` changes nothing here."""
-    return ((x.float() @ weight.float().T) * scales).to(x.dtype)
+gemv = flat_matmul  # kernels/triton/gemv.py: the same for a few rows
+
+
+def int4_unpacked(packed: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """See kernels/triton/quantized_matmul.py."""
+    nibbles = torch.stack((packed & 15, packed >> 4), dim=2).view(len(packed), -1, 32).float()  # [N, K / 32, 32]
+    scale, minimum = scales.float()[..., None].unbind(2)
+    return (nibbles * scale + minimum).flatten(1).to(dtype)
+
+
+def int4_matmul(
+    x: torch.Tensor, packed: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None = None, **_: int
+) -> torch.Tensor:
+    """See kernels/triton/quantized_matmul.py; launches change nothing here."""
+    return flat_matmul(x, int4_unpacked(packed, scales, torch.float32), None, bias)
+
+
+int4_gemv = int4_matmul  # kernels/triton/gemv.py: the same for a few rows
 
 
 def w8a8_matmul(
-    x: torch.Tensor, x_scales: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype
+    x: torch.Tensor,
+    x_scales: torch.Tensor,
+    weight: torch.Tensor,
+    scales: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    dtype: torch.dtype,
+    **_: int,
 ) -> torch.Tensor:
     """See kernels/triton/quantized_matmul.py."""
-    product = x.double() @ weight.double().T  # exact: int32 sums fit
-    return (product.float() * scales * x_scales[:, None]).to(dtype)
+    wide = x.double() * x_scales.double().repeat_interleave(128, dim=1)[:, : x.shape[1]]
+    product = wide @ weight.double().T * scales
+    return (product if bias is None else product + bias).to(dtype)
+
+
+def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """See kernels/triton/quantize_rows.py."""
+    m, k = x.shape
+    grouped = F.pad(x.float(), (0, -k % 128)).view(m, -(-k // 128), 128)
+    scales = grouped.abs().amax(2) / 127
+    inverse = 1 / scales.clamp_min(1e-30)
+    return (grouped * inverse[..., None]).round().to(torch.int8).flatten(1)[:, :k], scales
+
+
+def quantize_rows_fp8(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """See kernels/triton/quantize_rows.py."""
+    scales = x.float().abs().amax(1, keepdim=True) / 448
+    inverse = 1 / scales.clamp_min(1e-30)
+    return (x.float() * inverse).clamp(-448, 448).to(torch.float8_e4m3fn), scales
 
 
 def copy_pages(cache: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> None:

@@ -95,6 +95,11 @@ def _device(options: EngineOptions) -> str:
     """The device, if this machine has it."""
     name = options.device
     if name == "cpu":
+        if options.mode == "fp8":
+            raise InvalidRequest(
+                'mode="fp8" is for GPUs (device="cuda"): CPUs have no arithmetic for it; "int8" is as small, and loses '
+                "less"
+            )
         if options.cache_type == "fp8":
             raise InvalidRequest(
                 'cache_type="fp8" is for GPUs (device="cuda"): on a CPU the cache is of the type of the arithmetic; '

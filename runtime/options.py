@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import InvalidRequest
 
-Mode = Literal["auto", "fp32", "bf16", "int8", "int4"]
+Mode = Literal["auto", "fp32", "bf16", "fp8", "int8", "int4"]
 Policy = Literal["lpm", "dfs-weight", "fcfs", "priority"]
 Eviction = Literal["lru", "lfu"]
 CacheType = Literal["auto", "fp8"]
@@ -22,14 +22,14 @@ def _option(default: Any, help: str, low: int | None = None) -> Any:
 class EngineOptions:
     """Every option has a default that is right for a laptop; None means: decided from the model and the machine."""
 
-    mode: Mode = _option("auto", "arithmetic: fp32 is exact, auto is the fastest that costs less than 2% perplexity")
+    mode: Mode = _option(
+        "auto", "arithmetic: fp32 is exact, auto is the fastest that costs less than 2% perplexity (fp8: only GPUs)"
+    )
     device: str = _option("cpu", "where the model runs")
     threads: int | None = _option(None, "threads of the CPU path (default: the cores this process may use)", 1)
     context_length: int | None = _option(None, "longest prompt plus answer, in tokens (default: the model's own)", 2)
     page_size: int = _option(16, "tokens in a page of KV memory; prefixes are shared page by page", 1)
-    cache_type: CacheType = _option(
-        "auto", "KV memory in the type of the arithmetic, or (on GPUs) fp8: half of it"
-    )
+    cache_type: CacheType = _option("auto", "KV memory in the type of the arithmetic, or (on GPUs) fp8: half of it")
     cache_tokens: int | None = _option(None, "KV memory, in tokens (default: from the memory that is free)", 2)
     step_tokens: int | None = _option(
         None, "most tokens of one step (default: 512, on a GPU 4096); fewer is smoother", 1

@@ -19,7 +19,19 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import decode_attention, extend_attention, follow, pages, quantized_matmul, rows, sampling, write_kv
+from . import (
+    decode_attention,
+    extend_attention,
+    flat_matmul,
+    follow,
+    gemv,
+    pages,
+    quantize_rows,
+    quantized_matmul,
+    rows,
+    sampling,
+    write_kv,
+)
 
 TARGETS = (80, 90, 100)
 SHARED_MEMORY = {80: 166_912, 90: 232_448, 100: 232_448}  # bytes that one program may have
@@ -108,22 +120,44 @@ def _row_variants() -> Iterator[Variant]:
 
 
 def _product_variants() -> Iterator[Variant]:
-    for asked in (16, 64, 128):
-        rows_of_tile, columns, warps = quantized_matmul.tile(asked)
-        tile = {"BLOCK_M": rows_of_tile, "BLOCK_N": columns}
-        four = {"X": "*bf16", "Packed": "*u8", "Scales": "*fp16", "Minima": "*fp16", "Parts": "*fp32"}
-        yield Variant(f"int4_matmul {rows_of_tile} rows", quantized_matmul._int4, four, tile, {}, warps, 3)
-        eight = {"X": "*bf16", "W": "*i8", "Scales": "*fp32", "XScales": "*fp32", "Parts": "*fp32"}
+    halves = {"X": "*bf16", "Out": "*bf16", "Bias": "*fp32"}
+    kinds = {"bf16": ("*bf16", None), "int8": ("*i8", "*fp32"), "fp8": ("*u8", "*fp32")}
+    for kind, (weight, scales) in kinds.items():
+        tensors = {**halves, "W": weight} | ({"Scales": scales} if scales else {})
+        absent = {} if scales else {"Scales": None}
+        for asked in (1, 4):
+            tile = {"ROWS": asked, "BLOCK_N": 4, "BLOCK_K": 1024, "UNIT": 8}
+            yield Variant(f"gemv {kind} {asked} rows", gemv._gemv, tensors, {**absent, **tile})
+        for asked, split in ((16, True), (64, False), (128, False)):
+            tile = {"BLOCK_M": asked, "BLOCK_N": 64, "BLOCK_K": 64, "SPLIT": split}
+            out = {"Out": "*fp32"} if split else {}
+            yield Variant(
+                f"flat_matmul {kind} {asked} rows", flat_matmul._flat, {**tensors, **out}, {**absent, **tile}, {},
+                4 if asked <= 64 else 8, 4, tensor_cores=asked >= 64,
+            )  # fmt: skip
+    four = {**halves, "Packed": "*i32"}
+    for asked in (1, 2):
+        tile = {"ROWS": asked, "BLOCK_N": 8, "WORDS": 128}
+        yield Variant(f"int4_gemv {asked} rows", gemv._int4_gemv, four, tile)
+    for asked, split in ((16, True), (64, False), (128, False)):
+        tile = {"BLOCK_M": asked, "BLOCK_N": 64, "BLOCK_K": 64, "SPLIT": split}
+        tensors = {**four, "Packed": "*u8"} | ({"Out": "*fp32"} if split else {})
         yield Variant(
-            f"int8_matmul {rows_of_tile} rows", quantized_matmul._int8, eight, {**tile, "BOTH": False}, {}, warps, 3,
-            tensor_cores=rows_of_tile >= 64,
+            f"int4_matmul {asked} rows", quantized_matmul._int4, tensors, tile, {}, 4 if asked <= 64 else 8, 3,
+            tensor_cores=asked >= 64,
         )  # fmt: skip
-        both = {**eight, "X": "*i8"}
-        tile = {**tile, "BLOCK_M": max(32, rows_of_tile)}
-        yield Variant(
-            f"w8a8_matmul {rows_of_tile} rows", quantized_matmul._int8, both, {**tile, "BOTH": True}, {}, warps, 3,
-            tensor_cores=rows_of_tile >= 64,
-        )  # fmt: skip
+    yield Variant("int4_unpacked", quantized_matmul._int4_unpacked, {**four, "Packed": "*u8"}, {"BLOCK": 512})
+    eight = {**halves, "X": "*i8", "XScales": "*fp32", "W": "*i8", "Scales": "*fp32"}
+    for asked in (64, 128):
+        tile = {"BLOCK_M": asked, "BLOCK_N": 64, "GROUP": 128}
+        yield Variant(f"w8a8_matmul {asked} rows", quantized_matmul._w8a8, eight, tile, {}, 8, 3, tensor_cores=True)
+    yield Variant("add_parts", flat_matmul._add_parts, {**halves, "Parts": "*fp32"}, {"BLOCK": 256})
+    for name, values, constants in (
+        ("quantize_rows int8", "*i8", {"GROUPS": 16, "GROUP": 128, "MOST": 127.0}),
+        ("quantize_rows fp8", "*u8", {"GROUPS": 1, "GROUP": 16384, "MOST": 448.0}),
+    ):
+        tensors = {"X": "*bf16", "Values": values, "Scales": "*fp32"}
+        yield Variant(name, quantize_rows._quantize_rows, tensors, constants, {}, 4 if "int8" in name else 16)
 
 
 def compiled(variant: Variant, target: int) -> Report:
@@ -150,7 +184,8 @@ def compiled(variant: Variant, target: int) -> Report:
 
 ALIGNED = {"q_row", "q_head", "k_slot", "k_head", "o_row", "o_head", "width", "stride", "size", "K", "N"}
 SCALARS = ALIGNED | {
-    "window", "tiles", "M", "blocks", "words", "vocabulary", "source_plane", "target_plane",
+    "window", "tiles", "M", "blocks", "splits", "groups", "units", "length", "exponent", "words", "vocabulary",
+    "source_plane", "target_plane",
 }  # fmt: skip
 
 

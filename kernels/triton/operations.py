@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 
-from ..ops import Activation, AttentionSpec, Gate, Linear
-from ..torch_ops import Matrix, Memory, TorchOps
+from ..ops import Activation, AttentionSpec, Gate, Linear, Stored
+from ..torch_ops import Memory, TorchOps
 from .batch import DeviceStep
 from .decode_attention import decode_attention
 from .extend_attention import extend_attention
 from .rows import gated, rms_norm, take_rows
 from .tuning import Launch, launch
+from .weights import PackedMatrix, Packing, multiply
 from .write_kv import write_kv
 
 
@@ -38,14 +40,26 @@ Value: TypeAlias = torch.Tensor | Sum
 class TritonOps(TorchOps):
     """Packs parameters into `memory`; given a step, launches its kernels. An activation is a tensor or a sum to be."""
 
-    def __init__(self, memory: Memory, batch: DeviceStep | None = None) -> None:
+    def __init__(self, memory: Memory, batch: DeviceStep | None = None, packing: Packing | None = None) -> None:
         super().__init__(memory)
         self._batch = batch
+        self._packing = packing
 
     @property
     def _rows(self) -> DeviceStep:
         assert self._batch is not None, "the forward pass was called with the operations that only pack parameters"
         return self._batch
+
+    @property
+    def _packs(self) -> Packing:
+        assert self._packing is not None, "parameters were packed with the operations of a step"
+        return self._packing
+
+    def linear(self, parts: Sequence[Stored], bias: Sequence[torch.Tensor] | None = None, *, name: str) -> Linear:
+        return self._packs.linear(parts, bias, name=name)
+
+    def embedding(self, table: Stored) -> Linear:
+        return self._packs.embedding(table)
 
     def embed(self, table: Linear, scale: float = 1.0) -> torch.Tensor:
         return take_rows(table.weight, self._rows.tokens(), scale)
@@ -56,8 +70,8 @@ class TritonOps(TorchOps):
             return rms_norm(x.x, weight, eps, residual=x.y)
         return rms_norm(value(x), weight, eps)
 
-    def matmul(self, x: Value, weight: Matrix, residual: Value | None = None) -> Activation:
-        product = super().matmul(value(x), weight)  # [rows, N]
+    def matmul(self, x: Value, weight: PackedMatrix, residual: Value | None = None) -> Activation:
+        product = multiply(value(x), weight)  # [rows, N]
         return product if residual is None else Sum(value(residual), product)
 
     def attention(self, qkv: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:

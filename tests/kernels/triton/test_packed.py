@@ -1,80 +1,147 @@
-"""Products with packed weights, and the moving of pages, against their twins."""
+"""Products with plain and packed weights against their twins."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
 from ramify.kernels import twins
-from ramify.kernels.triton.pages import copy_pages, gather_pages, scatter_pages
-from ramify.kernels.triton.quantized_matmul import int4_matmul, int8_matmul, w8a8_matmul
+from ramify.kernels.triton import flat_matmul, gemv, quantize_rows, quantized_matmul
 
 from .close import BOUND, assert_close, error
 
-SHAPES = [(0, 8, 32, 1), (1, 70, 96, 1), (5, 64, 64, 2), (17, 33, 160, 3), (70, 10, 32, 4), (1, 1, 32, 1)]
+FP8 = flat_matmul.FP8
+SHAPES = [(0, 8, 32, 1), (1, 19, 96, 1), (3, 9, 160, 3), (17, 67, 160, 2), (70, 10, 32, 4)]
+RAGGED = [(3, 9, 37, 2), (1, 1, 1, 1)]  # widths that only the matrices without blocks of 32 can have
 TYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-def made(m: int, n: int, k: int, device: torch.device) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(m + n + k)
+def normal(*shape: int, seed: int, device: torch.device) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
 
-    def whole(low: int, high: int, *shape: int, dtype: torch.dtype) -> torch.Tensor:
-        return torch.randint(low, high, shape, generator=generator).to(device, dtype)
 
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator).to(device)
+def weights(n: int, k: int, kind: str, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """A matrix [n, k], and its scales."""
+    dense = normal(n, k, seed=1, device=device)
+    if kind == "plain":
+        return (dense.to(dtype),)
+    scales = normal(n, seed=2, device=device).abs()
+    return ((dense * 40).round().clamp(-127, 127).to(torch.int8) if kind == "int8" else (dense * 100).to(FP8)), scales
 
-    return {
-        "x": normal(m, k),
-        "packed": whole(0, 256, n, k // 2, dtype=torch.uint8),
-        "scales": normal(n, k // 32).abs().half(),
-        "minima": normal(n, k // 32).half(),
-        "weight": whole(-127, 128, n, k, dtype=torch.int8),
-        "row_scales": normal(n).abs(),
-        "x8": whole(-127, 128, m, k, dtype=torch.int8),
-        "x_scales": normal(m).abs(),
-    }
+
+def nibbles(n: int, k: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    bits = torch.randint(0, 256, (n, k // 2), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    numbers = normal(n, k // 32, 2, seed=4, device=device)
+    numbers[..., 0].abs_()
+    return bits.to(device), numbers.half()
+
+
+def poisoned(call: Callable[[], torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """The call's result, where memory that it takes is full of NaN before it is written."""
+    empty = torch.empty
+
+    def full(*args: object, **kwargs: object) -> torch.Tensor:
+        made = empty(*args, **kwargs)  # type: ignore[call-overload]
+        return made.fill_(float("nan") if made.is_floating_point() and made.itemsize > 1 else 77)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty", full)
+        return call()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("kind", ["plain", "int8", "fp8"])
+@pytest.mark.parametrize(("m", "n", "k", "splits"), SHAPES + RAGGED)
+def test_flat_and_gemv(
+    m: int, n: int, k: int, splits: int, kind: str, dtype: torch.dtype, device: torch.device,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    x, bias = normal(m, k, seed=0, device=device).to(dtype), normal(n, seed=5, device=device)
+    matrix = weights(n, k, kind, dtype, device)
+    scales = matrix[1] if len(matrix) > 1 else None
+    given = bias if n % 2 else None
+    expected = twins.flat_matmul(x, matrix[0], scales, given)
+    found = poisoned(lambda: flat_matmul.flat_matmul(x, matrix[0], scales, given, splits=splits), monkeypatch)
+    assert_close(found, expected, dtype)
+    if m <= gemv.MOST_ROWS:
+        found = poisoned(lambda: gemv.gemv(x, matrix[0], scales, given, block_k=64), monkeypatch)
+        assert_close(found, expected, dtype)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("m", "n", "k", "splits"), SHAPES)
-def test_products(m: int, n: int, k: int, splits: int, dtype: torch.dtype, device: torch.device) -> None:
-    a = made(m, n, k, device)
-    x = a["x"].to(dtype)
-    four = (a["packed"], a["scales"], a["minima"])
-    assert_close(int4_matmul(x, *four, splits=splits), twins.int4_matmul(x, *four), dtype)
-    eight = (a["weight"], a["row_scales"])
-    assert_close(int8_matmul(x, *eight, splits=splits), twins.int8_matmul(x, *eight), dtype)
-    both = (a["x8"], a["x_scales"], *eight, dtype)
-    assert_close(w8a8_matmul(*both), twins.w8a8_matmul(*both), dtype)
-
-
-def test_planted_mistakes_are_seen(device: torch.device) -> None:
-    a, exact = made(5, 64, 64, device), BOUND[torch.float32]
-    swapped = (a["packed"] >> 4) | (a["packed"] << 4)  # the nibbles the other way around
-    four = (a["scales"], a["minima"])
-    assert error(int4_matmul(a["x"], swapped, *four), twins.int4_matmul(a["x"], a["packed"], *four)) > exact
-    eight = (a["weight"], a["row_scales"])
-    assert error(int8_matmul(a["x"], a["weight"], a["row_scales"].roll(1)), twins.int8_matmul(a["x"], *eight)) > exact
-    both = (a["x8"], a["x_scales"], *eight, torch.float32)
-    rolled = (a["x8"], a["x_scales"].roll(1), *eight, torch.float32)
-    assert error(w8a8_matmul(*rolled), twins.w8a8_matmul(*both)) > exact
+def test_int4(
+    m: int, n: int, k: int, splits: int, dtype: torch.dtype, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, bias, four = (
+        normal(m, k, seed=0, device=device).to(dtype),
+        normal(n, seed=5, device=device),
+        nibbles(n, k, device),
+    )
+    given = bias if n % 2 else None
+    expected = twins.int4_matmul(x, *four, given)
+    found = poisoned(lambda: quantized_matmul.int4_matmul(x, *four, given, splits=splits), monkeypatch)
+    assert_close(found, expected, dtype)
+    if m <= gemv.MOST_ROWS:
+        assert_close(poisoned(lambda: gemv.int4_gemv(x, *four, given, words=8), monkeypatch), expected, dtype)
+    unpacked = poisoned(lambda: quantized_matmul.int4_unpacked(*four, dtype), monkeypatch)
+    assert_close(unpacked, twins.int4_unpacked(*four, dtype), dtype)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_pages_move_whole_and_alone(count: int, dtype: torch.dtype, device: torch.device) -> None:
-    cache = torch.randn((3, 2, 9, 16, 2, 70), generator=torch.Generator().manual_seed(1)).to(device, dtype)
-    source = torch.tensor([1, 3, 8][:count], dtype=torch.int32, device=device)
-    target = torch.tensor([0, 7, 2][:count], dtype=torch.int32, device=device)
-    expected = cache.clone()
-    twins.copy_pages(expected, source, target)
-    copy_pages(cache, source, target)
-    assert torch.equal(cache, expected)
-    buffer = gather_pages(cache, source)
-    assert torch.equal(buffer, twins.gather_pages(cache, source))
-    emptied, twin = torch.zeros_like(cache), torch.zeros_like(cache)
-    scatter_pages(emptied, source, buffer)
-    twins.scatter_pages(twin, source, buffer)
-    assert torch.equal(emptied, twin)
-    if count > 1:
-        assert not torch.equal(gather_pages(cache, source.flip(0)), buffer)
+@pytest.mark.parametrize(("m", "n", "k"), [(0, 8, 32), (1, 9, 128), (17, 67, 300), (70, 10, 37)])
+def test_eight_bits_on_both_sides(
+    m: int, n: int, k: int, dtype: torch.dtype, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, bias = normal(m, k, seed=0, device=device).to(dtype), normal(n, seed=5, device=device)
+    x[:1] = 0  # a row without a scale
+    values, scales = quantize_rows.quantize_rows(x)
+    expected_values, expected_scales = twins.quantize_rows(x)
+    assert torch.equal(values, expected_values)
+    assert torch.equal(scales, expected_scales)
+    matrix = weights(n, k, "int8", dtype, device)
+    given = bias if n % 2 else None
+    found = poisoned(lambda: quantized_matmul.w8a8_matmul(values, scales, *matrix, given, dtype=dtype), monkeypatch)
+    assert_close(found, twins.w8a8_matmul(values, scales, *matrix, given, dtype=dtype), dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("m", "k"), [(0, 32), (1, 96), (17, 300)])
+def test_rows_in_fp8(m: int, k: int, dtype: torch.dtype, device: torch.device) -> None:
+    x = normal(m, k, seed=0, device=device).to(dtype)
+    x[:1] = 0
+    values, scales = quantize_rows.quantize_rows_fp8(x)
+    expected_values, expected_scales = twins.quantize_rows_fp8(x)
+    assert torch.equal(scales, expected_scales)
+    assert torch.equal(values.view(torch.uint8), expected_values.view(torch.uint8))
+
+
+def test_every_fp8_number_is_read_exactly(device: torch.device) -> None:
+    """Subnormal ones and zeros with a sign too: the kernels take them apart by their bits."""
+    numbers = torch.arange(256, dtype=torch.uint8, device=device)
+    weight = numbers[~numbers.view(FP8).float().isnan()][:, None].repeat(1, 16).view(FP8)
+    x, scales = torch.eye(1, 16, device=device), torch.ones(len(weight), device=device)
+    assert torch.equal(flat_matmul.flat_matmul(x, weight, scales)[0], weight[:, 0].float())
+    assert torch.equal(gemv.gemv(x, weight, scales)[0], weight[:, 0].float())
+
+
+def test_planted_mistakes_are_seen(device: torch.device) -> None:
+    exact = BOUND[torch.float32]
+    x = normal(3, 64, seed=0, device=device)
+    packed, numbers = nibbles(33, 64, device)
+    swapped = (packed >> 4) | (packed << 4)  # neighbours the other way around
+    for kernel in (quantized_matmul.int4_matmul, gemv.int4_gemv):
+        assert error(kernel(x, swapped, numbers), twins.int4_matmul(x, packed, numbers)) > exact
+        assert error(kernel(x, packed, numbers.flip(2)), twins.int4_matmul(x, packed, numbers)) > exact
+    for kind in ("int8", "fp8"):
+        weight, scales = weights(33, 64, kind, torch.float32, device)
+        for product in (flat_matmul.flat_matmul, gemv.gemv):
+            assert error(product(x, weight, scales.roll(1)), twins.flat_matmul(x, weight, scales)) > exact
+    weight, scales = weights(33, 64, "int8", torch.float32, device)
+    values, x_scales = quantize_rows.quantize_rows(x)
+    found = quantized_matmul.w8a8_matmul(values, x_scales.roll(1, 0), weight, scales, dtype=torch.float32)
+    assert error(found, twins.w8a8_matmul(values, x_scales, weight, scales, dtype=torch.float32)) > exact
+    bias = normal(33, seed=5, device=device)
+    cut = flat_matmul.flat_matmul(x, weight, scales, bias, splits=2)
+    assert error(cut, twins.flat_matmul(x, weight, scales, bias * 2)) > exact  # added once for each part

@@ -1,0 +1,124 @@
+"""Which kernel multiplies by a matrix: FlashDecoding++'s choice by shape, from a table, fixed for each number of rows.
+
+    gemv       up to MOST_ROWS rows, no tensor cores
+    flat       tiles as high as there are rows, cut along the width
+    w8a8       int8 weights and activations in 8 bits
+    library    torch's: plain weights as they are, fp8 with fp8 activations, int4 unpacked first
+
+The same shape on the same device always takes the same product with the same launch, so a graph may record it and a
+text repeats. `tuning.json` has what was measured, under "products": {"sm_90": [{"format": "int4", "n": 4096, "k": 4096,
+"rows": 16, "kernel": "flat", "splits": 4, ...}]}. An entry is for up to so many rows; nothing measured: `by_rule`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from typing import Any, Literal
+
+import torch
+import triton
+
+from .flat_matmul import rows_of_tile
+from .gemv import MOST_ROWS
+from .tuning import TABLE, device_name
+
+Format = Literal["fp32", "bf16", "fp8", "int8", "int4"]
+Kernel = Literal["gemv", "flat", "w8a8", "library"]
+Entry = Mapping[str, Any]
+PLAIN = ("fp32", "bf16")
+LAUNCH = ("block_n", "block_k", "words", "splits", "warps", "stages")  # what of an entry the kernels are given
+FEW = 2  # rows for which a packed matrix is multiplied without tensor cores: beyond, they cost less than adding does
+MANY = 64  # rows from which arithmetic counts, and activations in 8 bits
+MOST_SPLITS = 16
+PROCESSORS = 4  # of Triton's interpreter
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A kernel and its launch; what the launch leaves out is the kernel's own default."""
+
+    kernel: Kernel
+    launch: Mapping[str, int] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=1 << 16)
+def product(format: Format, n: int, k: int, rows: int, device: torch.device) -> Product:
+    """What multiplies `rows` rows by an [n, k] matrix of this format: measured, or by rule."""
+    return measured(entries(device_name(device)), format, n, k, rows) or by_rule(format, n, k, rows, device)
+
+
+@cache
+def entries(device: str) -> Sequence[Entry]:
+    """The table's part for a device, as `device_name` calls it."""
+    found: Sequence[Entry] = json.loads(TABLE.read_text(encoding="utf-8")).get("products", {}).get(device, [])
+    return found
+
+
+def measured(table: Sequence[Entry], format: Format, n: int, k: int, rows: int) -> Product | None:
+    """The entry of this matrix for the fewest rows that are enough; None where there is none."""
+    fitting = [e for e in table if (e["format"], e["n"], e["k"]) == (format, n, k) and e["rows"] >= rows]
+    if not fitting:
+        return None
+    entry = min(fitting, key=lambda e: e["rows"])
+    return Product(entry["kernel"], {name: entry[name] for name in LAUNCH if name in entry})
+
+
+def by_rule(format: Format, n: int, k: int, rows: int, device: torch.device) -> Product:
+    """Without a measurement: the library for plain weights; for packed ones, kernels that read them packed."""
+    if format in PLAIN:
+        return Product("library")
+    if rows <= FEW:
+        return Product("gemv")
+    if rows > MANY and format == "int8":
+        return Product("w8a8")
+    if rows > MANY and format == "fp8" and possible("library", format, n, k, rows, device):
+        return Product("library")
+    return Product("flat", {"splits": splits(n, k, rows, device)})
+
+
+def splits(n: int, k: int, rows: int, device: torch.device, block_n: int = 64, block_k: int = 64) -> int:
+    """Into how many parts the width is cut, so that two tiles are there for each processor, each of four blocks."""
+    tiles = triton.cdiv(rows, rows_of_tile(rows)) * triton.cdiv(n, block_n)
+    wanted = 2 * processors(device) // tiles
+    return int(max(1, min(wanted, k // (4 * block_k), MOST_SPLITS)))
+
+
+def possible(kernel: Kernel, format: Format, n: int, k: int, rows: int, device: torch.device) -> bool:
+    """Whether this kernel can do it; `flat` always can."""
+    match kernel:
+        case "gemv":
+            return rows <= MOST_ROWS
+        case "w8a8":
+            return format == "int8"
+        case "library" if format == "fp8":  # what torch._scaled_mm asks for
+            return n % 16 == 0 and k % 16 == 0 and (device.type != "cuda" or device_name(device) >= "sm_89")
+        case "library":
+            return format != "int8"
+        case _:
+            return True
+
+
+def candidates(format: Format, n: int, k: int, rows: int, device: torch.device) -> Iterator[Product]:
+    """What a tuner should time for this shape; by far not all that could be launched."""
+    for kernel in ("gemv", "w8a8", "library"):
+        if possible(kernel, format, n, k, rows, device):
+            yield Product(kernel)
+    if rows <= MOST_ROWS:
+        for columns in (2, 4, 8, 16):
+            yield Product("gemv", {"block_n": columns})
+    if rows <= 4 * MANY or format == "int4":
+        by_two = splits(n, k, rows, device)
+        for block_k in (64, 128):
+            for cuts in sorted({1, max(1, by_two // 2), by_two, min(MOST_SPLITS, 2 * by_two)}):
+                for stages in (3, 4):
+                    yield Product("flat", {"block_k": block_k, "splits": cuts, "stages": stages})
+
+
+@cache
+def processors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return PROCESSORS
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
