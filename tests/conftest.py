@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ if importlib.util.find_spec("ramify") is None:
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Where the tests' engines run: "cpu", "cuda", or "interpreter": the GPU's kernels in Triton's interpreter, slowly.
+DEVICES = ("cpu", "cuda", "interpreter")
+DEVICE = os.environ.get("RAMIFY_TEST_DEVICE", "cpu")
+if DEVICE not in DEVICES:
+    raise pytest.UsageError(f"RAMIFY_TEST_DEVICE={DEVICE!r}: choose from {', '.join(DEVICES)}")
+
 # The same examples in every run: a failure here is a failure there. Machines are shared, so no deadlines.
 settings.register_profile("ramify", derandomize=True, deadline=None)
 settings.load_profile("ramify")
@@ -35,3 +42,31 @@ def smollm2_files():  # type: ignore[no-untyped-def] - its type lies in a packag
     from ramify.runtime.weights.locate import locate
 
     return locate("smollm2", progress=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if DEVICE != "cpu":
+        for item in items:
+            if item.get_closest_marker("cpu_only"):
+                item.add_marker(pytest.mark.skip(reason="about the CPU's core, and engines run elsewhere"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def where_engines_run() -> Iterator[str]:
+    """Every `Engine` of this process that is not told where to run runs on RAMIFY_TEST_DEVICE."""
+    with pytest.MonkeyPatch.context() as patch:
+        if DEVICE == "cuda":
+            from ramify.runtime.options import EngineOptions
+
+            made = EngineOptions.of
+            patch.setattr(EngineOptions, "of", lambda given: made({"device": "cuda", **given}))
+        elif DEVICE == "interpreter":
+            import torch
+            from ramify.kernels.triton.compute import TritonCompute
+            from ramify.runtime import loading
+
+            def compute(device: str, mode: str, *_: object, **__: object) -> TritonCompute:
+                return TritonCompute("fp32" if mode == "auto" else mode, torch.device(device))
+
+            patch.setattr(loading, "compute", compute)
+        yield DEVICE

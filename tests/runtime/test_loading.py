@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import ramify
+import torch
 from ramify.errors import InvalidRequest
 
 PROBE = """
@@ -57,13 +58,15 @@ def test_loading_never_holds_a_second_copy(mode: str) -> None:
     ("options", "message"),
     [
         ({"device": "tpu"}, "cuda"),
-        ({"device": "cuda"}, "no GPU"),
+        pytest.param(
+            {"device": "cuda"}, "no GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+        ),
         ({"threads": 4096}, "cores"),
         ({"threads": True}, "threads=True"),
         ({"cache_tokens": 2**30, "page_size": 16}, "GB are free"),
         ({"cache_tokens": 1}, "cache_tokens=1"),
         ({"context_length": 10**6}, "at most 512"),
-        ({"page_size": 5}, "multiples of 16"),
+        pytest.param({"page_size": 5}, "multiples of 16", marks=pytest.mark.cpu_only),
         ({"mode": "int3"}, "int3"),
         ({"cache_type": "fp8"}, "for GPUs"),
         ({"policy": "random"}, "random"),
