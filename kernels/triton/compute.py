@@ -6,6 +6,7 @@ Products go to torch's library, which is at the hardware's limit for wide batche
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ from ..torch_compute import TorchCompute
 from ..torch_ops import Memory
 from .batch import DeviceStep, HostStep
 from .choosing import choose
+from .graphs import ROWS, DecodeGraphs
 from .layout import sent, words
 from .operations import TritonOps, value
+from .recorder import CudaRecorder, Recorder
 from .sampling import apply_masks
 from .survey import survey
-from .weights import Packing
 
 PROGRAMS_PER_PROCESSOR = 2  # of the decode kernel, that a multiprocessor runs at once
 FEW = 8  # programs in the interpreter
@@ -29,13 +31,23 @@ DRAWN = 4096  # draws whose tokens have a place of their own, where recorded ste
 
 
 class TritonCompute(TorchCompute):
-    """A GPU (or, for tests, Triton's interpreter): activations in bf16 or fp32, weights as `mode` asks (`Packing`)."""
+    """A GPU (or, for tests, Triton's interpreter), weights and activations in bf16 or fp32."""
 
-    def __init__(self, mode: str, device: torch.device, *, fp8_cache: bool = False) -> None:
-        self.mode = mode
-        self._packing = Packing(mode, device)
+    def __init__(
+        self,
+        mode: str,
+        device: torch.device,
+        *,
+        fp8_cache: bool = False,
+        graphs: bool = True,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """graphs: whether a GPU's decode steps are recorded; `recorder` does it where it is given, on any device."""
+        self.mode = "fp32" if mode == "fp32" else "bf16"
         dtype = torch.float32 if self.mode == "fp32" else torch.bfloat16
         self._memory = Memory(device, dtype, cache_dtype=FP8 if fp8_cache else None)
+        self._recorder = recorder or (CudaRecorder(device) if graphs and device.type == "cuda" else None)
+        self.graphs: DecodeGraphs | None = None  # once a step was recorded
         self._drawn = torch.zeros(DRAWN, dtype=torch.int32, device=device)
         self._programs = FEW
         name = "Triton's interpreter"
@@ -43,20 +55,19 @@ class TritonCompute(TorchCompute):
             properties = torch.cuda.get_device_properties(device)
             self._programs = PROGRAMS_PER_PROCESSOR * properties.multi_processor_count
             name = properties.name
-        self._place = f"{mode}{' with fp8 KV' if fp8_cache else ''} on {name}"
-
-    @property
-    def summary(self) -> str:  # type: ignore[override]  # it grows while the model is packed
-        packed = ", ".join(f"{count} {format}" for format, count in sorted(self._packing.formats.items()))
-        return f"Triton kernels, {self._place}" + (f": {packed} matrices" if packed else "")
+        self.summary = f"Triton kernels, {self.mode}{' with fp8 KV' if fp8_cache else ''} on {name}"
+        if self.mode != mode and mode != "auto":
+            self.summary += f" ({mode} was asked for: the GPU path has bf16 and fp32)"
+        if self._recorder is not None:
+            self.summary += f"; up to {ROWS[-1]} rows decode in CUDA graphs"
 
     @property
     def ops(self) -> TritonOps:
-        return TritonOps(self._memory, packing=self._packing)
+        return TritonOps(self._memory)
 
     def choose(self, logits: torch.Tensor, draws: Draws) -> Chosen:
         """Launched behind the step, whose logits are read before the next one takes their place."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._here():
             drawn = self._drawn
             if len(draws.rows) > len(drawn):
                 drawn = torch.empty(len(draws.rows), dtype=torch.int32, device=logits.device)
@@ -68,21 +79,48 @@ class TritonCompute(TorchCompute):
         if rows:
             mask_of = np.full(len(logits), -1, np.int32)
             mask_of[list(rows)] = np.arange(len(rows))
-            arrays = sent({"mask_of": mask_of, "masks": words(np.concatenate(masks))}, logits.device)
-            apply_masks(logits, arrays["masks"].view(len(rows), -1), arrays["mask_of"])
+            with torch.inference_mode(), self._here():
+                arrays = sent({"mask_of": mask_of, "masks": words(np.concatenate(masks))}, logits.device)
+                apply_masks(logits, arrays["masks"].view(len(rows), -1), arrays["mask_of"])
 
     def compile(self, forward: Forward) -> Callable[[Step], torch.Tensor]:
-        """Every step calls `forward`; its kernels are compiled when they are first used and kept by Triton."""
+        """Steps that only decode are recorded once for each size of batch and replayed (`graphs`); the others call
+        `forward`, whose kernels are compiled when they are first used and kept by Triton."""
         memory = self._memory
         needs = survey(forward, memory.device)
         workers = max(1, self._programs // needs.kv_heads)  # each reads for one head at a time
 
+        def eagerly(batch: DeviceStep) -> torch.Tensor:
+            return value(forward(TritonOps(memory, batch)))
+
         def run(step: Step) -> torch.Tensor:
-            cache = memory.cache
-            assert cache is not None, "a step ran before the cache was allocated"
-            with torch.inference_mode():
-                host = HostStep.of(step, cache.shape[3], needs, workers)
+            assert memory.cache is not None, "a step ran before the cache was allocated"
+            with torch.inference_mode(), self._here():
+                host = HostStep.of(step, memory.cache.shape[3], needs, workers)
+                if host.only_decodes and self._recorder is not None and self._can_follow(step):
+                    if self.graphs is None:
+                        pages = self._table_pages()
+                        self.graphs = DecodeGraphs(eagerly, self._recorder, needs, workers, pages, self._drawn)
+                    logits = self.graphs.run(host)
+                    if logits is not None:
+                        return logits
                 batch = DeviceStep(host.widths, workers, sent(host.arrays, memory.device), memory.chosen)
-                return value(forward(TritonOps(memory, batch))).float()
+                return eagerly(batch).float()
 
         return run
+
+    def _can_follow(self, step: Step) -> bool:
+        """Whether what the step follows lies where recordings look for it."""
+        return step.follows is None or self._memory.chosen is self._drawn
+
+    def _table_pages(self) -> int:
+        """The pages of the longest sequence that there can be."""
+        cache = self._memory.cache
+        assert cache is not None
+        positions = max((len(cos) for cos, _ in self._memory.ropes), default=cache.shape[2] * cache.shape[3])
+        return min(cache.shape[2], -(-positions // cache.shape[3]))
+
+    def _here(self) -> AbstractContextManager[object]:
+        """Kernels are launched on the current device, which may be another GPU than this one."""
+        device = self._memory.device
+        return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

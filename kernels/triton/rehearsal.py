@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten
 
-WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique", "_pin_memory")
+WAITING = ("_local_scalar_dense", "item", "nonzero", "masked_select", "is_nonzero", "equal", "unique", "_pin_memory")
 ALLOCATING = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 NAN, POISON = 0xFF, 0x7A  # bytes: of a NaN in every type of number with a point, and of an absurd integer
 
