@@ -24,6 +24,7 @@ from .operations import TritonOps, value
 from .recorder import CudaRecorder, Recorder
 from .sampling import apply_masks
 from .survey import survey
+from .weights import Packing
 
 PROGRAMS_PER_PROCESSOR = 2  # of the decode kernel, that a multiprocessor runs at once
 FEW = 8  # programs in the interpreter
@@ -31,7 +32,7 @@ DRAWN = 4096  # draws whose tokens have a place of their own, where recorded ste
 
 
 class TritonCompute(TorchCompute):
-    """A GPU (or, for tests, Triton's interpreter), weights and activations in bf16 or fp32."""
+    """A GPU (or, for tests, Triton's interpreter): activations in bf16 or fp32, weights as `mode` asks (`Packing`)."""
 
     def __init__(
         self,
@@ -43,7 +44,8 @@ class TritonCompute(TorchCompute):
         recorder: Recorder | None = None,
     ) -> None:
         """graphs: whether a GPU's decode steps are recorded; `recorder` does it where it is given, on any device."""
-        self.mode = "fp32" if mode == "fp32" else "bf16"
+        self.mode = mode
+        self._packing = Packing(mode, device)
         dtype = torch.float32 if self.mode == "fp32" else torch.bfloat16
         self._memory = Memory(device, dtype, cache_dtype=FP8 if fp8_cache else None)
         self._recorder = recorder or (CudaRecorder(device) if graphs and device.type == "cuda" else None)
@@ -55,15 +57,17 @@ class TritonCompute(TorchCompute):
             properties = torch.cuda.get_device_properties(device)
             self._programs = PROGRAMS_PER_PROCESSOR * properties.multi_processor_count
             name = properties.name
-        self.summary = f"Triton kernels, {self.mode}{' with fp8 KV' if fp8_cache else ''} on {name}"
-        if self.mode != mode and mode != "auto":
-            self.summary += f" ({mode} was asked for: the GPU path has bf16 and fp32)"
-        if self._recorder is not None:
-            self.summary += f"; up to {ROWS[-1]} rows decode in CUDA graphs"
+        self._place = f"{mode}{' with fp8 KV' if fp8_cache else ''} on {name}"
+
+    @property
+    def summary(self) -> str:  # type: ignore[override]  # it grows while the model is packed
+        packed = ", ".join(f"{count} {format}" for format, count in sorted(self._packing.formats.items()))
+        graphs = "" if self._recorder is None else f"; up to {ROWS[-1]} rows decode in CUDA graphs"
+        return f"Triton kernels, {self._place}" + (f": {packed} matrices" if packed else "") + graphs
 
     @property
     def ops(self) -> TritonOps:
-        return TritonOps(self._memory)
+        return TritonOps(self._memory, packing=self._packing)
 
     def choose(self, logits: torch.Tensor, draws: Draws) -> Chosen:
         """Launched behind the step, whose logits are read before the next one takes their place."""
