@@ -134,3 +134,19 @@ class Request:
         if self.recompute_from is not None:
             return min(self.recompute_from, len(self.tokens) - 1)
         return len(self.tokens) - 1
+
+    def rewritten(self, rewrite: Rewrite) -> int:
+        """Take over the output that the rewrite says, up to the limit; returns how many tokens are those of before."""
+        keep = self.prompt_length + rewrite.keep
+        new_tokens = rewrite.tokens[: self.limit - keep]
+        same = 0
+        while (
+            same < len(new_tokens) and keep + same < len(self.tokens) and self.tokens[keep + same] == new_tokens[same]
+        ):
+            same += 1
+        keep += same
+        del self.tokens[keep:], self.output[keep - self.prompt_length :]
+        self.tokens += new_tokens[same:]
+        self.output += new_tokens[same:]
+        self.known = NO_MATCH
+        return keep

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from ...errors import InvalidRequest, RequestFailed, RequestTooLong
 from ..cache.memory import KVMemory
-from ..cache.radix import NO_MATCH
 from ..clock import Clock
 from .admission import Admission
 from .config import SchedulerConfig, SchedulerStats
@@ -70,7 +69,10 @@ class Scheduler:
         self._admission.add(request)
 
     def abort(self, request_id: int) -> bool:
-        """End a request now, whatever it is doing; its memory is free at once. False if it is not alive."""
+        """End a request now, whatever it is doing; False if it is not alive.
+
+        Its memory is free at once, or once the steps in flight that write to it are committed.
+        """
         request = self._requests.get(request_id)
         if request is None:
             return False
@@ -348,25 +350,17 @@ class Scheduler:
 
     def _rewrite(self, request: Request, rewrite: Rewrite) -> Finish | None:
         """Give the request the output that the rewrite says; its KV is kept up to the first token that differs."""
-        tokens, keep = request.tokens, request.prompt_length + rewrite.keep
-        new_tokens = rewrite.tokens[: request.limit - keep]
-        same = 0
-        while same < len(new_tokens) and keep + same < len(tokens) and tokens[keep + same] == new_tokens[same]:
-            same += 1
-        keep, new_tokens = keep + same, new_tokens[same:]
-        del tokens[keep:], request.output[keep - request.prompt_length :]
-        tokens += new_tokens
-        request.output += new_tokens
-        request.known = NO_MATCH
+        agreed = request.rewritten(rewrite)
+        length = len(request.tokens)
+        if rewrite.judged and agreed < length:
+            agreed -= 1
+            request.recompute_from = max(0, agreed)
         if request.lease is not None:  # one token at least is left to compute: its logits are needed
-            left = min(keep - 1 if rewrite.judged else keep, len(tokens) - 1)
+            left = min(agreed, length - 1)
             if request.computed > left:
                 request.computed = self.memory.rewind(request.lease, left)
-        judged = rewrite.judged and bool(new_tokens)
-        if judged:
-            request.recompute_from = max(0, keep - 1)
-        self._flights.revised(request, keep - 1 if judged else keep)
-        if rewrite.finish is None and len(tokens) >= request.limit:
+        self._flights.revised(request, agreed)
+        if rewrite.finish is None and length >= request.limit:
             return Finish("length")
         return rewrite.finish
 
