@@ -20,54 +20,49 @@ WIDE = tl.constexpr(bool(runtime.interpret))  # Triton's interpreter multiplies 
 @triton.jit
 def slots_of(table, n, low, high, PAGE: tl.constexpr):
     """Where in the cache keys n [N] of a page table lie; only keys low .. high - 1 are looked up."""
+    if PAGE & (PAGE - 1) == 0:  # unsigned: a shift and a mask
+        n = n.to(tl.uint32)
     page = tl.load(table + n // PAGE, mask=(n >= low) & (n < high), other=0)
-    return page * PAGE + n % PAGE
+    return page * PAGE + (n % PAGE).to(tl.int32)
 
 
 @triton.jit
-def scores_of(
-    q, K, slot, present, scale, cap, k_slot,
-    D: tl.constexpr, BLOCK_D: tl.constexpr,
-    EDGE: tl.constexpr, CAPPED: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr,
+def rows_of(
+    Cache, slot, present, k_slot, kept: tl.constexpr,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, EDGE: tl.constexpr, KIND: tl.constexpr,
 ):  # fmt: skip
-    """Queries [M, D] times the keys at `slot` [N]: [M, N]; times `scale` and capped where the layer asks for that."""
+    """The keys or the values at `slot` [N], as products take them: [N, D]. Both are read alike, at the same offsets."""
     d = tl.arange(0, BLOCK_D)
-    where = K + slot.to(tl.int64)[None, :] * k_slot + d[:, None]
+    where = Cache + (slot.to(tl.int64)[:, None] * k_slot + d[None, :])
     if EDGE:
-        k = tl.load(where, mask=present[None, :] & (d < D)[:, None], other=0)  # [D, N]
+        x = tl.load(where, mask=present[:, None] & (d < D)[None, :], other=0)
     elif D == BLOCK_D:
-        k = tl.load(where)
+        x = tl.load(where)
     else:
-        k = tl.load(where, mask=(d < D)[:, None], other=0)
-    k = readable(k, q.dtype, KIND)
+        x = tl.load(where, mask=(d < D)[None, :], other=0)
+    return readable(x, kept, KIND)
+
+
+@triton.jit
+def scores_of(q, k, scale, cap, CAPPED: tl.constexpr, EXACT: tl.constexpr):
+    """Queries [M, D] times keys [N, D]: [M, N]; times `scale` and capped where the layer asks for that."""
     if EXACT or WIDE:
-        scores = tl.dot(q.to(tl.float32), k.to(tl.float32), input_precision="ieee")
+        scores = tl.dot(q.to(tl.float32), tl.trans(k).to(tl.float32), input_precision="ieee")
     else:
-        scores = tl.dot(q, k)
+        scores = tl.dot(q, tl.trans(k))
     if CAPPED:
         scores = cap * (2.0 / (1.0 + tl.exp2(scores * (-2.0 * scale / cap * LOG2_E))) - 1.0)  # tanh
     return scores
 
 
 @triton.jit
-def mix(
-    weights, V, slot, present, mixed, kept: tl.constexpr, k_slot,
-    D: tl.constexpr, BLOCK_D: tl.constexpr, EDGE: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr,
-):  # fmt: skip
-    """mixed [M, D] + weights [M, N] times the values at `slot` [N]; the weights are rounded to the products' type."""
-    d = tl.arange(0, BLOCK_D)
-    where = V + slot.to(tl.int64)[:, None] * k_slot + d[None, :]
-    if EDGE:
-        v = tl.load(where, mask=present[:, None] & (d < D)[None, :], other=0)  # [N, D]
-    elif D == BLOCK_D:
-        v = tl.load(where)
-    else:
-        v = tl.load(where, mask=(d < D)[None, :], other=0)
-    v = readable(v, kept, KIND)
+def mix(weights, v, mixed, EXACT: tl.constexpr):
+    """mixed [M, D] + weights [M, N] times values [N, D]; the weights are rounded to the values' type."""
+    weights = weights.to(v.dtype)
     if EXACT or WIDE:
-        mixed = tl.dot(weights.to(kept).to(tl.float32), v.to(tl.float32), mixed, input_precision="ieee")
+        mixed = tl.dot(weights.to(tl.float32), v.to(tl.float32), mixed, input_precision="ieee")
     else:
-        mixed = tl.dot(weights.to(kept), v, mixed)
+        mixed = tl.dot(weights, v, mixed)
     return mixed
 
 
@@ -91,7 +86,8 @@ def attend(
     slot = slots_of(table, n, low, high, PAGE)
     for at in range(begin, end, BLOCK_N):
         present = (n >= low) & (n < high)
-        scores = scores_of(q, K, slot, present, scale, cap, k_slot, D, BLOCK_D, EDGE, CAPPED, EXACT, KIND)  # [M, N]
+        k = rows_of(K, slot, present, k_slot, q.dtype, D, BLOCK_D, EDGE, KIND)
+        scores = scores_of(q, k, scale, cap, CAPPED, EXACT)  # [M, N]
         if CAUSAL:
             seen = n[None, :] <= position[:, None]
             if WINDOWED:
@@ -104,9 +100,8 @@ def attend(
         weights = tl.exp2(scores * factor - settled[:, None])
         faded = tl.exp2(best - settled)
         total = total * faded + tl.sum(weights, 1)
-        mixed = mix(
-            weights, V, slot, present, mixed * faded[:, None], q.dtype, k_slot, D, BLOCK_D, EDGE, EXACT, KIND
-        )  # fmt: skip
+        v = rows_of(V, slot, present, k_slot, q.dtype, D, BLOCK_D, EDGE, KIND)
+        mixed = mix(weights, v, mixed * faded[:, None], EXACT)
         best = higher
         n = at + BLOCK_N + tl.arange(0, BLOCK_N)
         if WINDOWED and CAUSAL:

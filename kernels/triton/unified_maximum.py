@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .attention_tile import LOG2_E, mix, scores_of, slots_of
+from .attention_tile import LOG2_E, mix, rows_of, scores_of, slots_of
 
 UNIFIED = tl.constexpr(0.0)  # the guess, in units of log 2: scores of models lie around zero
 SAFE_HALF = tl.constexpr(15.0)  # 2^15 fits fp16
@@ -39,12 +39,14 @@ def attend_unified(
     slot = slots_of(table, n, begin, end, PAGE)
     for at in range(begin, end, BLOCK_N):
         present = n < end
-        scores = scores_of(q, K, slot, present, scale, cap, k_slot, D, BLOCK_D, True, CAPPED, EXACT, KIND)
+        k = rows_of(K, slot, present, k_slot, q.dtype, D, BLOCK_D, True, KIND)
+        scores = scores_of(q, k, scale, cap, CAPPED, EXACT)
         scores = tl.where(present[None, :], scores, float("-inf"))
         highest = tl.maximum(highest, tl.max(scores, 1) * factor)
         weights = tl.exp2(scores * factor - UNIFIED)
         total += tl.sum(weights, 1)
-        mixed = mix(weights, V, slot, present, mixed, q.dtype, k_slot, D, BLOCK_D, True, EXACT, KIND)
+        v = rows_of(V, slot, present, k_slot, q.dtype, D, BLOCK_D, True, KIND)
+        mixed = mix(weights, v, mixed, EXACT)
         n = at + BLOCK_N + tl.arange(0, BLOCK_N)
         slot = slots_of(table, n, begin, end, PAGE)
     return highest, total, mixed
