@@ -112,7 +112,8 @@ def candidates(format: Format, n: int, k: int, rows: int, device: torch.device) 
     if rows <= 4 * MANY or format == "int4":
         by_two = splits(n, k, rows, device)
         for block_k in (64, 128):
-            for cuts in sorted({1, max(1, by_two // 2), by_two, min(MOST_SPLITS, 2 * by_two)}):
+            most = max(1, min(MOST_SPLITS, k // block_k))
+            for cuts in sorted({1, max(1, by_two // 2), by_two, min(most, 2 * by_two)}):
                 for stages in (3, 4):
                     yield Product("flat", {"block_k": block_k, "splits": cuts, "stages": stages})
 

@@ -204,7 +204,17 @@ def _by_library(x: torch.Tensor, matrix: PackedMatrix) -> torch.Tensor:
         case "int4":
             assert scales is not None
             return F.linear(x, int4_unpacked(weight, scales, x.dtype), None if bias is None else bias.to(x.dtype))
-        case "fp32" if x.is_cuda and torch.backends.cuda.matmul.fp32_precision == "tf32":
-            return flat_matmul(x, weight, None, bias)  # the process lets torch round to 10 bits; ours does not
+        case "fp32" if on_gpu(x) and rounds_to_tf32():
+            return flat_matmul(x, weight, None, bias)
         case _:
             return F.linear(x, weight, bias)
+
+
+def rounds_to_tf32() -> bool:
+    """Whether this process lets torch's products round fp32 to 10 bits. It is asked and never set: that is the user's
+    business, and while it is so, fp32 is multiplied by a kernel that rounds nothing."""
+    return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
+
+
+def on_gpu(x: torch.Tensor) -> bool:
+    return x.is_cuda
