@@ -7,6 +7,7 @@ import gzip
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,13 @@ def read(folder: Path, limit: int | None, walks: int) -> list[dict[str, Any]]:
     return [task for kind, tasks in found.items() for task in tasks[:: step[kind]][: limit or None]]
 
 
-def measure(tokenizer: Path, tasks: list[dict[str, Any]], engines: list[str], logs: Path) -> dict[str, Any]:
-    """All engines over one tokenizer."""
+def measure(tokenizer: Path, tasks: list[dict[str, Any]], engines: list[str], logs: Path) -> Iterator[dict[str, Any]]:
+    """All engines over one tokenizer: what is known after each of them."""
     outcomes: dict[str, Any] = {}
+    vocabulary = len(json.loads(tokenizer.read_text())["model"]["vocab"])
+    counts = {kind: sum(task["kind"] == kind for task in tasks) for kind in ("json_schema", "regex")}
+    counts["context-free"] = len(context_free.SAMPLES)
+    found = {"tokenizer": tokenizer.name, "vocabulary": vocabulary, "counts": counts, "engines": outcomes}
     for name in engines:
         contestant = CONTESTANTS[name]
         begin = time.perf_counter()
@@ -69,6 +74,7 @@ def measure(tokenizer: Path, tasks: list[dict[str, Any]], engines: list[str], lo
         except assets.UnavailableError as error:
             outcomes[name] = {"title": contestant.title, "reason": str(error)}
             print(f"[bench]     {error}", flush=True)
+            yield found
             continue
         results = outcome.pop("results")
         kinds = {"json_schema": "json_schema", "regex": "regex", "gbnf": "context-free", "lark": "context-free"}
@@ -83,10 +89,7 @@ def measure(tokenizer: Path, tasks: list[dict[str, Any]], engines: list[str], lo
         ]
         outcomes[name] = outcome
         print(f"[bench]     took {time.perf_counter() - begin:.0f} s", flush=True)
-    vocabulary = len(json.loads(tokenizer.read_text())["model"]["vocab"])
-    counts = {kind: sum(task["kind"] == kind for task in tasks) for kind in ("json_schema", "regex")}
-    counts["context-free"] = len(context_free.SAMPLES)
-    return {"tokenizer": tokenizer.name, "vocabulary": vocabulary, "counts": counts, "engines": outcomes}
+        yield found
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -99,13 +102,16 @@ def main(arguments: list[str] | None = None) -> None:
     flags = " --peers" if options.peers else f" --engines {options.engines}" if options.engines else ""
     command = f"python -m ramify.benchmarks.grammars --data DIR{flags}" + " --vocabulary FILE" * len(options.vocabulary)
     result: dict[str, Any] = {"machine": machine.describe(), "command": command, "runs": []}
+    kept = assets.HERE / "results" / f"grammars-{time.strftime('%Y%m%d-%H%M%S')}.json"
     for tokenizer in tokenizers:
-        result["runs"].append(measure(tokenizer, tasks, engines, logs))
-    text = json.dumps(result, indent=1) + "\n"
-    (assets.HERE / "results" / f"grammars-{time.strftime('%Y%m%d-%H%M%S')}.json").write_text(text)
+        done = list(result["runs"])
+        for run_so_far in measure(tokenizer, tasks, engines, logs):  # kept as it comes: peers take long
+            result["runs"] = [*done, run_so_far]
+            text = json.dumps(result, indent=1) + "\n"
+            kept.write_text(text)
+            if options.publish:
+                report.write(result, text, assets.CHECKOUT / "docs")
     print(report.page(result))
-    if options.publish:
-        report.write(result, text, assets.CHECKOUT / "docs")
 
 
 if __name__ == "__main__":
