@@ -1,13 +1,15 @@
 """Attention of many new tokens over paged keys: FlashAttention-2 with ragged batches and cached prefixes.
 
-    for each tile of BLOCK_M queries of one sequence, for each head:
+    for each tile of queries (some tokens of one sequence, times the heads of a group that share keys):
         for each block of BLOCK_N keys that all of them see:           no masks; 2^x, and no natural exponential
             scores = q k^T; the running maximum and sum are updated; the accumulator is rescaled
         for each block at the edges (the diagonal, a window's begin):  the same, masked
         output = accumulator / sum                                     divided once, at the end
 
-Programs are ordered for the second-level cache and for an even end: all tiles of one key head before those of the next,
-the last tiles (with the most keys) first, and the heads that share keys side by side.
+A tile's rows are tokens times heads, so that short chunks (a branch of a tree) fill tiles too, and a group's keys are
+fetched once. Programs are ordered for the second-level cache and for an even end: all tiles of one key head before
+those of the next, the last tiles (with the most keys) first. So sequences with the same pages, which are the same
+memory, find their prefix in that cache, and prefill needs no plan as decoding does.
 
 Floor: 4 H D operations for every pair of a query and a key that it sees; 2 D Hkv numbers of the cache for every key
 that is seen, and 2 D H numbers for every query (read and written): see `floor`.
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -50,21 +53,23 @@ def extend_attention(
 ) -> None:
     """q [T, H, D] over one layer's keys and values [pages, page_size, Hkv, D] -> out [T, H, D].
 
-    Only the rows of `batch.tiles` are written: a step's decoding rows are `decode_attention`'s. `scales` [2, Hkv] fp32:
-    what an fp8 cache's keys and values are multiplied by, head by head.
+    Only the rows of `batch.tiles` are written: a step's decoding rows are `decode_attention`'s. The batch's tiles are
+    of `survey.tile_tokens` tokens. `scales` [2, Hkv] fp32: what an fp8 cache's keys and values are multiplied by.
     """
     if not batch.tiles:
         return
     kind = cache_kind(keys)
     keys, values = cache_bits(keys), cache_bits(values)
-    _extend[(batch.tiles * spec.heads,)](
+    group = spec.heads // spec.kv_heads
+    _extend[(batch.tiles * spec.kv_heads,)](
         q, keys, values, out, q if scales is None else scales,
         batch.tile_sequence, batch.tile_row, batch.query_start, batch.context, batch.pages, batch.page_start,
         spec.scale, spec.softcap or 1.0, spec.window or 0, batch.tiles,
         q.stride(0), q.stride(1), keys.stride(1), keys.stride(2), out.stride(0), out.stride(1),
-        HKV=spec.kv_heads, GROUP=spec.heads // spec.kv_heads,
+        HKV=spec.kv_heads, GROUP=group,
         D=spec.head_dim, BLOCK_D=triton.next_power_of_2(spec.head_dim), PAGE=keys.shape[1],
-        BLOCK_M=batch.tile_rows, BLOCK_N=block_n, WINDOWED=spec.window is not None,
+        TOKENS=batch.tile_rows, BLOCK_M=max(16, triton.next_power_of_2(batch.tile_rows * group)), BLOCK_N=block_n,
+        WINDOWED=spec.window is not None,
         CAPPED=spec.softcap is not None, EXACT=q.dtype == torch.float32, KIND=kind,
         num_warps=warps, num_stages=stages,
     )  # fmt: skip
@@ -77,13 +82,12 @@ def _extend(
     scale, cap, window, tiles,
     q_row, q_head, k_slot, k_head, o_row, o_head,
     HKV: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    TOKENS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     WINDOWED: tl.constexpr, CAPPED: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
-    kv_head = program // (tiles * GROUP)
-    head = kv_head * GROUP + program % GROUP
-    tile = tiles - 1 - program // GROUP % tiles
+    kv_head = program // tiles
+    tile = tiles - 1 - program % tiles
     sequence = tl.load(tile_sequence + tile)
     first = tl.load(tile_row + tile)  # of the sequence's rows
     row0 = tl.load(query_start + sequence)
@@ -91,15 +95,18 @@ def _extend(
     length = tl.load(context + sequence)
     table = pages + tl.load(page_start + sequence)
 
-    m = first + tl.arange(0, BLOCK_M)
+    m = tl.arange(0, BLOCK_M)
+    token = first + m // GROUP
+    head = kv_head * GROUP + m % GROUP
+    row = (row0 + token).to(tl.int64)
     d = tl.arange(0, BLOCK_D)
-    inside = (m < rows)[:, None] & (d < D)[None, :]
-    q = tl.load(Q + (row0 + m)[:, None].to(tl.int64) * q_row + head * q_head + d[None, :], mask=inside, other=0.0)
+    inside = ((m < TOKENS * GROUP) & (token < rows))[:, None] & (d < D)[None, :]
+    q = tl.load(Q + row[:, None] * q_row + head[:, None] * q_head + d[None, :], mask=inside, other=0.0)
     q = product_type(q, KIND)
     scale *= cache_scale(Scales, kv_head, 0, HKV, KIND)
-    position = length - rows + m  # [M]
+    position = length - rows + token  # [M]
     lowest = length - rows + first
-    last = tl.minimum(length, lowest + BLOCK_M)  # no query of the tile sees this key or a later one
+    last = tl.minimum(length, lowest + TOKENS)  # no query of the tile sees this key or a later one
 
     best = tl.full([BLOCK_M], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
@@ -115,7 +122,7 @@ def _extend(
         low = tl.maximum(0, lowest - window + 1)
         begin = low // BLOCK_N * BLOCK_N
         whole = tl.maximum(whole, begin)
-        seen_by_all = tl.maximum(0, lowest + BLOCK_M - window)
+        seen_by_all = tl.maximum(0, lowest + TOKENS - window)
         turn = tl.minimum(whole, (seen_by_all + BLOCK_N - 1) // BLOCK_N * BLOCK_N)
     best, total, mixed = attend(
         q, best, total, mixed, K, V, table, position, turn, whole, low, length, 0, 0,
@@ -130,19 +137,23 @@ def _extend(
         scale, cap, window, k_slot, D, BLOCK_D, PAGE, BLOCK_N, True, True, WINDOWED, CAPPED, EXACT, KIND,
     )  # fmt: skip
     share = cache_scale(Scales, kv_head, 1, HKV, KIND) / tl.where(total > 0.0, total, 1.0)
-    target = Out + (row0 + m)[:, None].to(tl.int64) * o_row + head * o_head + d[None, :]
+    target = Out + row[:, None] * o_row + head[:, None] * o_head + d[None, :]
     tl.store(target, (mixed * share[:, None]).to(Out.dtype.element_ty), mask=inside)
 
 
-def floor(queries: list[int], contexts: list[int], spec: AttentionSpec, width: int, tile_rows: int) -> Floor:
-    """The least that sequences of these lengths need; `width` is the bytes of one number."""
+def floor(
+    queries: list[int], contexts: list[int], spec: AttentionSpec, width: int, cache_width: int | None = None
+) -> Floor:
+    """The least that sequences of these lengths need; `width`: the bytes of a number, `cache_width`: of a cached one.
+
+    Each key and value is counted once for its sequence: what tiles read again, the second-level cache should hold.
+    """
     pairs = keys_read = 0
     for rows, length in zip(queries, contexts, strict=True):
         first = length - rows
-        seen = [min(p + 1, spec.window or p + 1) for p in range(first, length)]
-        pairs += sum(seen)
-        for tile in range(0, rows, tile_rows):
-            low = 0 if spec.window is None else max(0, first + tile - spec.window + 1)
-            keys_read += min(length, first + tile + tile_rows) - low
-    moved = 2 * keys_read * spec.kv_heads + 2 * sum(queries) * spec.heads
-    return Floor(operations=4 * pairs * spec.heads * spec.head_dim, bytes=moved * spec.head_dim * width)
+        seen = np.arange(first + 1, length + 1, dtype=np.int64)
+        pairs += int(seen.sum() if spec.window is None else np.minimum(seen, spec.window).sum())
+        keys_read += length if spec.window is None else min(length, rows + spec.window - 1)
+    cached = 2 * keys_read * spec.kv_heads * spec.head_dim * (cache_width or width)
+    own = 2 * sum(queries) * spec.heads * spec.head_dim * width
+    return Floor(operations=4 * pairs * spec.heads * spec.head_dim, bytes=cached + own)

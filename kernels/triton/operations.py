@@ -14,6 +14,7 @@ from .batch import DeviceStep
 from .decode_attention import decode_attention
 from .extend_attention import extend_attention
 from .rows import gated, rms_norm, take_rows
+from .survey import tile_tokens
 from .tuning import Launch, launch
 from .weights import PackedMatrix, Packing, multiply
 from .write_kv import write_kv
@@ -80,7 +81,7 @@ class TritonOps(TorchOps):
         head = f"head {spec.head_dim}"
         prefill = dict(launch("extend_attention", qkv.device, head))
         decode: Launch = launch("decode_attention", qkv.device, head)
-        batch = self._rows.of(spec.window, prefill.pop("tile_rows"))
+        batch = self._rows.of(spec.window, tile_tokens(prefill.pop("tile_rows"), spec))
         keys, values = cache[spec.layer]  # [pages, page_size, Hkv, D] each
         cos, sin = self._memory.ropes[spec.rope]
         scales = None if self._memory.scales is None else self._memory.scales[spec.layer]  # [2, Hkv]

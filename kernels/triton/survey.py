@@ -16,7 +16,7 @@ class Needs:
     """What a model's layers ask of every step, in no order."""
 
     windows: tuple[int | None, ...]  # what a decoding query sees depends on it
-    tile_rows: tuple[int, ...]  # into how many rows prefilling sequences are cut
+    tile_rows: tuple[int, ...]  # into how many tokens prefilling sequences are cut
     kv_heads: int  # the most of any layer: each head is a worker of its own
 
 
@@ -25,12 +25,19 @@ def survey(forward: Forward, device: torch.device) -> Needs:
     walk = Survey()
     forward(walk)
     specs = walk.specs
-    tiles = {launch("extend_attention", device, f"head {spec.head_dim}")["tile_rows"] for spec in specs}
+    tiles = {
+        tile_tokens(launch("extend_attention", device, f"head {spec.head_dim}")["tile_rows"], spec) for spec in specs
+    }
     return Needs(
         windows=tuple(dict.fromkeys(spec.window for spec in specs)),
         tile_rows=tuple(sorted(tiles)),
         kv_heads=max((spec.kv_heads for spec in specs), default=1),
     )
+
+
+def tile_tokens(rows: int, spec: AttentionSpec) -> int:
+    """The tokens of a tile whose products have so many rows: a token has a row for each head of a group."""
+    return max(1, rows // (spec.heads // spec.kv_heads))
 
 
 class Survey(Ops):
