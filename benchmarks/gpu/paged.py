@@ -13,6 +13,7 @@ from ramify.kernels.triton.cascade_plan import cascade_plan
 from ramify.kernels.triton.compute import PROGRAMS_PER_PROCESSOR
 from ramify.kernels.triton.decode_attention import decode_attention
 from ramify.kernels.triton.extend_attention import extend_attention
+from ramify.kernels.triton.survey import tile_tokens
 from ramify.kernels.triton.tuning import launch
 
 from .scene import Scene
@@ -43,7 +44,9 @@ class Paged:
     def extend(self) -> tuple[Callable[[], object], torch.Tensor]:
         """The prefill kernel, ready to run, and where its result goes."""
         how = dict(launch("extend_attention", self.q.device, f"head {self.spec.head_dim}"))
-        batch = DeviceBatch.of(self.step, self.page_size, self.q.device, tile_rows=how.pop("tile_rows"))
+        batch = DeviceBatch.of(
+            self.step, self.page_size, self.q.device, tile_rows=tile_tokens(how.pop("tile_rows"), self.spec)
+        )
         out = torch.full_like(self.q, float("nan"))
         return lambda: extend_attention(self.q, self.keys, self.values, batch, self.spec, out, **how), out
 

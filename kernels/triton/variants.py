@@ -54,7 +54,8 @@ def extend_variant(head: int, launch: Launch, *, windowed: bool = False, name: s
     """The prefill kernel by a launch of the table; `kind`: of the cache's numbers, see `fp8_cache`."""
     constants = {
         "HKV": 8, "GROUP": 4, "D": head, "BLOCK_D": head, "PAGE": 16, "TOKENS": launch["tile_rows"] // 4,
-        "BLOCK_M": launch["tile_rows"], "BLOCK_N": launch["block_n"], "WINDOWED": windowed, "CAPPED": windowed, "EXACT": False, "KIND": kind,
+        "BLOCK_M": launch["tile_rows"], "BLOCK_N": launch["block_n"], "WINDOWED": windowed, "CAPPED": windowed,
+        "EXACT": False, "KIND": kind,
     }  # fmt: skip
     shown = name or f"extend_attention head {head}" + (" window, cap" if windowed else "")
     return Variant(
