@@ -48,9 +48,10 @@ class Counts {
         return false;
     }
 
-    // Whether its states are few or much alike, so that walks of their own are as short.
-    static bool easy(const Counted& form) {
-        return form.others == ANYTHING && (form.most == ENDLESS || form.most <= FEW_REPEATS);
+    // Whether its states are few or much alike, and walks of their own as short.
+    bool easy(const Counted& form) const {
+        bool long_walk = form.before != EMPTY || lexemes_.nullable(form.after);
+        return form.others == ANYTHING && (form.most == ENDLESS || (long_walk && form.most <= FEW_REPEATS));
     }
 
     // The tokens of the form, good for every `most` (and every `least`, without others); nullptr where that is too much.

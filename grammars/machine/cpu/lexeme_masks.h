@@ -64,7 +64,7 @@ class LexemeMasks {
   private:
     void make(u32 state, LexemeMask& mask) {
         Counted counted;
-        if (counts_.recognized(state, counted) && !Counts::easy(counted)) {
+        if (counts_.recognized(state, counted) && !counts_.easy(counted)) {
             if (Shape* shape = counts_.shape(counted)) {
                 mask.least = counted.others == ANYTHING ? counted.least : 0;
                 mask.most = counted.most;
@@ -74,7 +74,10 @@ class LexemeMasks {
         u32 base = without_complements(state);
         if (base != state) {
             LexemeMask& other = of(base);
-            if (other.dense && !other.shape) return walk_beside(state, base, mask);
+            if (other.dense && !other.shape) {
+                u32 words = excluded(state);
+                return words == NOTHING ? walk_part(state, base, mask) : walk_but(words, base, mask);
+            }
         }
         walk(state, mask, 0);
     }
@@ -93,6 +96,25 @@ class LexemeMasks {
             if (nodes[nodes.parts(state)[i]].kind != NOT) parts.push_back(nodes.parts(state)[i]);
         if (parts.size() == nodes[state].b || parts.empty()) return state;
         return nodes.both(parts);
+    }
+
+    // What its complements exclude, when that is made of words no longer than some bound; else NOTHING.
+    u32 excluded(u32 state) {
+        Expressions& nodes = lexemes_.nodes;
+        u32 tail = EMPTY;
+        if (nodes[state].kind == CAT) {  // (B but not L) T is BT but not LT where all of T's strings are as long
+            tail = nodes[state].b;
+            state = nodes[state].a;
+            if (nodes[tail].hard || nodes[tail].shortest != nodes[tail].longest) return NOTHING;
+        }
+        if (nodes[state].kind != AND) return NOTHING;
+        std::vector<u32> ways;
+        for (u32 i = 0; i < nodes[state].b; i++) {
+            u32 part = nodes.parts(state)[i];
+            if (nodes[part].kind == NOT) ways.push_back(nodes[part].a);
+        }
+        u32 words = nodes.concat(nodes.either(std::move(ways)), tail);
+        return nodes[words].hard || nodes[words].longest >= INFINITE ? NOTHING : words;
     }
 
     void slice(Shape& shape, LexemeMask& mask) {
@@ -178,30 +200,55 @@ class LexemeMasks {
         flip({all.to, u32(trie_.tokens.size())});
     }
 
+    struct Beside {  // a state beside that of a larger language, after one more byte
+        u32 state;
+        bool same, alive, ends;
+    };
+
     // The same for a state whose language is part of `base`'s: only where the two are in different states is walked.
-    void walk_beside(u32 state, u32 base, LexemeMask& mask) {
+    void walk_part(u32 state, u32 base, LexemeMask& mask) {
+        walk_beside(state, base, mask, [&](u32 before, u8 byte, u32 there) {
+            u32 here = before == NOTHING ? NOTHING : lexemes_.step(before, byte);
+            return Beside{here, here == there, here != NOTHING, lexemes_.nullable(here)};
+        });
+    }
+
+    // The same for `base` but some words: only where a word may go on is walked.
+    void walk_but(u32 words, u32 base, LexemeMask& mask) {
+        Expressions& nodes = lexemes_.nodes;
+        walk_beside(words, base, mask, [&](u32 before, u8 byte, u32 there) {
+            u32 word = lexemes_.step(before, byte);
+            if (word == NOTHING || there == NOTHING) return Beside{NOTHING, true, false, false};
+            bool longer = !nodes[there].hard && nodes[there].longest > nodes[word].longest;
+            bool alive = longer || lexemes_.alive(nodes.both({there, nodes.complement(word)}));
+            return Beside{word, false, alive, lexemes_.nullable(there) && !lexemes_.nullable(word)};
+        });
+    }
+
+    template <class Step>
+    void walk_beside(u32 start, u32 base, LexemeMask& mask, Step step) {
         LexemeMask& other = masks_.at(base);
         const u32* row = rows_.get(other.row);
         std::copy(row, row + rows_.words(), scratch_.begin());
         apart_.clear();
         bool same_ends = !other.own || !other.own->outside;
         u32 steps = 0, size = u32(trie_.nodes.size());
-        states_[0] = state;
+        states_[0] = start;
         beside_[0] = base;
         for (u32 at = 1; at < size; steps++) {
             const TrieNode& node = trie_.nodes[at];
-            u32 there = lexemes_.step(beside_[node.depth - 1], node.byte), before = states_[node.depth - 1];
-            u32 here = before == NOTHING ? NOTHING : lexemes_.step(before, node.byte);
-            if (here == there) {
+            u32 there = lexemes_.step(beside_[node.depth - 1], node.byte);
+            Beside here = step(states_[node.depth - 1], node.byte, there);
+            if (here.same) {
                 at = node.end;
                 continue;
             }
-            states_[node.depth] = here;
+            states_[node.depth] = here.state;
             beside_[node.depth] = there;
-            if (here == NOTHING)
+            if (!here.alive)
                 for (u32 token = node.token; token != NONE; token = trie_.same[token])
                     scratch_[token >> 5] &= ~(1u << (token & 31));
-            bool ends = here != NOTHING && lexemes_.nullable(here) && node.end > at + 1;
+            bool ends = here.alive && here.ends && node.end > at + 1;
             same_ends = same_ends && ends == ends_at(*other.crossing, at);
             apart_.push_back({at, ends});
             at++;
