@@ -68,6 +68,11 @@ def truncated(
     return weights * kept / (weights * kept).sum()
 
 
+def follow(tokens: torch.Tensor, follows: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """See kernels/triton/follow.py."""
+    return torch.where(follows < 0, tokens, drawn[follows.clamp(min=0).long()].clamp(min=0))
+
+
 @dataclass(frozen=True, slots=True)
 class TorchChosen:
     """Draws as tensors on the device that made them."""

@@ -18,14 +18,16 @@ from ramify.kernels.triton.choosing import choose
 VOCABULARY = 4500  # more than one block, and no multiple of 32
 
 
-def random_draws(number: int, rows: int, *, seed: int = 0, top: int = 3) -> Draws:
+def random_draws(number: int, rows: int, *, seed: int = 0, top: int = 3, vocabulary: int = VOCABULARY) -> Draws:
     """Of everything a little: half of the rows with edits, some with masks, all kinds of truncation."""
     rng = np.random.default_rng(seed)
     edits = [int(rng.integers(1, 40)) if rng.random() < 0.5 else 0 for _ in range(number)]
-    masks = rng.integers(0, 2**32, (3, -(-VOCABULARY // 32)), dtype=np.uint32)
+    masks = rng.integers(0, 2**32, (3, -(-vocabulary // 32)), dtype=np.uint32)
     masks[2] = 0
-    masks[2, 5] = 6  # two tokens
-    likely = some_logits(rows, torch.device("cpu")).amax(0).topk(60).indices.numpy()  # so that edits matter
+    masks[2, 1] = 6  # two tokens
+    likely = np.arange(vocabulary)
+    if vocabulary == VOCABULARY:
+        likely = some_logits(rows, torch.device("cpu")).amax(0).topk(60).indices.numpy()  # so that edits matter
     ids = [rng.choice(likely, count, replace=False) for count in edits]
     total = sum(edits)
 
