@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from ..ops import Bytes, Stored
 from .flat_matmul import FP8, flat_matmul
 from .gemv import gemv, int4_gemv
-from .products import PLAIN, Format, product
+from .products import PLAIN, Format, Product, product
 from .quantize_rows import quantize_rows, quantize_rows_fp8
 from .quantized_matmul import int4_matmul, int4_unpacked, w8a8_matmul
 
@@ -175,9 +175,12 @@ def paired(levels: torch.Tensor) -> torch.Tensor:
 
 def multiply(x: torch.Tensor, matrix: PackedMatrix) -> torch.Tensor:
     """x [rows, K] -> x W^T + bias, [rows, N]."""
+    return multiply_by(x, matrix, product(matrix.format, len(matrix.weight), x.shape[1], len(x), x.device))
+
+
+def multiply_by(x: torch.Tensor, matrix: PackedMatrix, chosen: Product) -> torch.Tensor:
+    """The same by this product: what a tuner times."""
     weight, scales, bias = matrix.weight, matrix.scales, matrix.bias
-    n, k, rows = len(weight), x.shape[1], len(x)
-    chosen = product(matrix.format, n, k, rows, x.device)
     launch: Mapping[str, Any] = chosen.launch
     match chosen.kernel:
         case "library":

@@ -16,7 +16,7 @@ from ramify.runtime.weights.checkpoint import open_checkpoint
 from ramify.runtime.weights.locate import locate
 
 PROMPTS = {0: [5, 9, 200, 31, 7, 77, 150, 3, 18, 42, 11], 1: [4, 4, 8]}
-# Of the logits' norm. A number has 8 bits in bf16, four in e4m3, and is a sixteenth of its block's range in int4. Errors
+# Of the logits' norm. A number has 8 bits in bf16, 4 in e4m3, and is a sixteenth of its block's range in int4. Errors
 # of random weights add up like noise: a model's are about those of its weights and activations together.
 BOUND = {"fp32": 1e-4, "bf16": 0.02, "int8": 0.03, "fp8": 0.09, "int4": 0.2}
 

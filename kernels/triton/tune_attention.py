@@ -1,0 +1,95 @@
+"""What a tuner times of attention: the launches that are worth a try, on a long prompt and on a batch that decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+
+from ..ops import AttentionSpec, Step
+from .batch import DeviceBatch
+from .decode_attention import decode_attention
+from .extend_attention import extend_attention
+from .survey import tile_tokens
+from .tuning import Launch
+from .variants import Variant, decode_variant, extend_variant
+
+PAGE = 16
+HEADS = (64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A launch, ready to be run and timed, and what it is compiled to."""
+
+    launch: Launch
+    run: Callable[[], object]
+    variants: tuple[Variant, ...]  # all of them must be right
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is run: lengths that fill a device, or a rehearsal's."""
+
+    prompt: int = 8192
+    batch: int = 32
+    context: int = 8192
+    heads: int = 32
+    kv_heads: int = 8
+    programs: int = 264  # of the decode kernel at a time
+
+
+def extend_candidates(head: int, device: torch.device, sizes: Sizes) -> Iterator[Candidate]:
+    """The prefill kernel on one prompt."""
+    spec, q, keys, values, step = _setup([sizes.prompt], [sizes.prompt], head, device, sizes)
+    out = torch.empty_like(q)
+    for rows, block_n, warps, stages in product((64, 128), (32, 64, 128), (4, 8), (2, 3)):
+        launch = {"tile_rows": rows, "block_n": block_n, "warps": warps, "stages": stages}
+        batch = DeviceBatch.of(step, PAGE, device, tile_rows=tile_tokens(rows, spec))
+        how = {name: value for name, value in launch.items() if name != "tile_rows"}
+
+        def run(batch: DeviceBatch = batch, how: dict[str, int] = how) -> None:
+            extend_attention(q, keys, values, batch, spec, out, **how)
+
+        shapes = tuple(extend_variant(head, launch, windowed=windowed) for windowed in (False, True))
+        yield Candidate(launch, run, shapes)
+
+
+def decode_candidates(head: int, device: torch.device, sizes: Sizes) -> Iterator[Candidate]:
+    """The decode kernel on a batch that shares nothing."""
+    ones = [1] * sizes.batch
+    spec, q, keys, values, step = _setup(ones, [sizes.context] * sizes.batch, head, device, sizes)
+    out = torch.empty_like(q)
+    batch = DeviceBatch.of(step, PAGE, device, workers=max(1, sizes.programs // sizes.kv_heads))
+    for block_n, warps, stages, unified in product((32, 64, 128), (4, 8), (2, 3, 4), (0, 1)):
+        launch = {"block_n": block_n, "warps": warps, "stages": stages} | ({"unified": 1} if unified else {})
+
+        def run(how: dict[str, int] = launch) -> None:
+            decode_attention(q, keys, values, batch, spec, out, **how)
+
+        yield Candidate(launch, run, (decode_variant(head, launch),))
+
+
+def _setup(
+    queries: list[int], contexts: list[int], head: int, device: torch.device, sizes: Sizes
+) -> tuple[AttentionSpec, torch.Tensor, torch.Tensor, torch.Tensor, Step]:
+    """Random bf16 queries over shuffled pages."""
+    spec = AttentionSpec(layer=0, heads=sizes.heads, kv_heads=sizes.kv_heads, head_dim=head, scale=head**-0.5, rope=0)
+    counts = [-(-length // PAGE) for length in contexts]
+    total = sum(counts)
+    positions = [np.arange(c - n, c) for n, c in zip(queries, contexts, strict=True)]
+    arrays = (
+        np.zeros(sum(queries)), np.concatenate(positions), np.cumsum([0, *queries]), contexts,
+        np.random.default_rng(0).permutation(total), np.cumsum([0, *counts]), [],
+    )  # fmt: skip
+    step = Step(*(np.asarray(array, np.int32) for array in arrays))
+    generator = torch.Generator(device).manual_seed(0)
+
+    def values(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, device=device, dtype=torch.bfloat16)
+
+    cache = (total, PAGE, sizes.kv_heads, head)
+    return spec, values(sum(queries), sizes.heads, head), values(*cache), values(*cache), step
