@@ -14,6 +14,16 @@ struct ByteSet {
     bool has(u8 byte) const { return bits[byte >> 6] >> (byte & 63) & 1; }
     void add(u8 byte) { bits[byte >> 6] |= u64(1) << (byte & 63); }
     bool empty() const { return !(bits[0] | bits[1] | bits[2] | bits[3]); }
+    // Its one byte; -1 when it has another number of them.
+    int only() const {
+        int found = -1;
+        for (int word = 0; word < 4; word++)
+            if (u64 left = bits[size_t(word)]) {
+                if (found >= 0 || left & (left - 1)) return -1;
+                found = word * 64 + __builtin_ctzll(left);
+            }
+        return found;
+    }
     bool full() const { return (bits[0] & bits[1] & bits[2] & bits[3]) == ~u64(0); }
     bool operator==(const ByteSet& other) const { return bits == other.bits; }
     u64 hash() const {

@@ -7,6 +7,7 @@
 namespace ramify {
 
 constexpr size_t REST_STATES = 30'000;  // looked at for the shortest texts
+constexpr size_t NEAR_STATES = 200;     // the same where they are near
 
 class CountedAutomaton {
   public:
@@ -72,7 +73,7 @@ class CountedAutomaton {
 
     // How many x the shortest text takes from here on; NONE when there is no text, TOO_MANY when that is not known.
     u32 shortest(u32 id) {
-        if (states_[id].rest == UNASKED) search(id);
+        if (states_[id].rest == UNASKED && !near(id)) search(id);
         return states_[id].rest;
     }
 
@@ -100,6 +101,41 @@ class CountedAutomaton {
             state.behind = true;
         }
         return state.place == NOTHING ? 0 : at(state) * 2 + began;
+    }
+
+    // Whether a few states suffice to find the shortest text from one on, which is then known.
+    bool near(u32 start) {
+        std::vector<u32> now{start}, later, done;
+        u32 best = NONE;
+        for (u32 cost = 0; !now.empty() && best > cost; cost++) {
+            while (!now.empty() && best > cost) {
+                u32 here = now.back(), known = states_[here].rest;
+                now.pop_back();
+                if (std::find(done.begin(), done.end(), here) != done.end()) continue;
+                done.push_back(here);
+                if (states_[here].ends)
+                    best = cost;
+                else if (known != UNASKED && known != TOO_MANY)
+                    best = known == NONE ? best : std::min(best, cost + known);
+                else if (done.size() + now.size() + later.size() > NEAR_STATES)
+                    return false;
+                else
+                    onward(here, now, later);
+            }
+            now.swap(later);
+            later.clear();
+        }
+        states_[start].rest = best;
+        return true;
+    }
+
+    // The states after one more byte: without another x, and with one.
+    void onward(u32 here, std::vector<u32>& without, std::vector<u32>& with) {
+        u32 partition = states_[here].partition, classes = lexemes_.nodes.partitions[partition].classes;
+        for (u32 group = 0; group < classes; group++) {
+            u32 next = step(here, lexemes_.nodes.partitions[partition].sample[group]);
+            if (next) (next & 1 ? with : without).push_back(next >> 1);
+        }
     }
 
     // Everything that can be reached and is not known, then from the ends back, nearest first.

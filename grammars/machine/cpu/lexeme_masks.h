@@ -63,6 +63,7 @@ class LexemeMasks {
 
   private:
     void make(u32 state, LexemeMask& mask) {
+        if (word(state, mask)) return;
         Counted counted;
         if (counts_.recognized(state, counted) && !counts_.easy(counted)) {
             if (Shape* shape = counts_.shape(counted)) {
@@ -80,6 +81,24 @@ class LexemeMasks {
             }
         }
         walk(state, mask, 0);
+    }
+
+    // One word, as far as tokens go: its beginnings are tokens, and no walk is needed.
+    bool word(u32 state, LexemeMask& mask) {
+        const Expressions& nodes = lexemes_.nodes;
+        Found found;
+        for (u32 at = 0; at != NONE && state != EMPTY;) {
+            u32 head = nodes[state].kind == CAT ? nodes[state].a : state;
+            int byte = nodes[head].kind == SET ? nodes[head].first.only() : -1;
+            if (byte < 0) return false;
+            state = nodes[state].kind == CAT ? nodes[state].b : EMPTY;
+            at = trie_.child(at, u8(byte));
+            if (at == NONE) break;
+            for (u32 token = trie_.nodes[at].token; token != NONE; token = trie_.same[token]) found.few.push_back(token);
+            if (state == EMPTY && trie_.nodes[at].below) found.remains.push_back({at, 0});
+        }
+        keep(found, mask);
+        return true;
     }
 
     // A larger language, without complements, which usually exclude a few words: the state itself where it has none.

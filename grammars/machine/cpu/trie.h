@@ -83,6 +83,14 @@ class Trie {
         return nodes[node].token;
     }
 
+    // A node's child by byte, NONE where there is none.
+    u32 child(u32 node, u8 byte) const {
+        if (!node) return first[byte];
+        for (u32 child = node + 1; child < nodes[node].end; child = nodes[child].end)
+            if (nodes[child].byte >= byte) return nodes[child].byte == byte ? child : NONE;
+        return NONE;
+    }
+
   private:
     void close(std::vector<u32>& path, size_t keep) {
         while (path.size() > keep) {
