@@ -99,11 +99,13 @@ def cascade_plan(step: Step, decoding: Ints, page_size: int, workers: int, windo
 
 def shared_runs(step: Step, decoding: Ints, page_size: int) -> list[Run]:
     """Every run of keys with its readers; each sequence's runs, put together, are its whole context."""
-    tables = {s: step.pages[step.page_start[s] : step.page_start[s + 1]].tolist() for s in decoding.tolist()}
+    _, family_of, sizes = np.unique(step.pages[step.page_start[decoding]], return_inverse=True, return_counts=True)
+    alone = sizes[family_of] == 1  # nobody else begins with the same page
+    runs = [_rest(step, s, 0) for s in decoding[alone].tolist()]
+    tables = {s: step.pages[step.page_start[s] : step.page_start[s + 1]].tolist() for s in decoding[~alone].tolist()}
     # only pages that are full for a sequence can be shared with another
     full = {s: tables[s][: int(step.context[s]) // page_size] for s in tables}
     order = sorted(tables, key=lambda s: full[s])
-    runs: list[Run] = []
     pending = [(order, 0)] if order else []
     while pending:
         group, depth = pending.pop()  # sequences whose first `depth` pages are the same

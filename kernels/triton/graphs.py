@@ -8,8 +8,8 @@ queries of a piece of the cascade plan (1: nothing is shared), the workers, the 
 A padded row has slot -1, so it writes no key; it has no pieces of the plan, so it reads none; nobody reads its logits.
 
 Buckets are recorded when a step first needs them, from padding alone: an engine that never sees 256 rows never pays
-for them, and no step's number can have got into a recording. `record_all` does it before (the largest first, so that
-the smaller ones find their memory in its).
+for them, and no step's number can have got into a recording. The step that comes first waits for three passes; to
+record all buckets when the engine starts would make every engine wait for all of them.
 """
 
 from __future__ import annotations
@@ -100,13 +100,6 @@ class DecodeGraphs:
         recording.replay()
         self.counts.replayed += 1
         return recording.logits[: len(host.arrays["logit_rows"])]
-
-    def record_all(self, rows: int, progress: Callable[[], object] = lambda: None) -> None:
-        """Records every bucket without shared runs up to so many rows, the largest first."""
-        for bucket in [Bucket(size, 1) for size in reversed(ROWS) if size <= rows]:
-            if bucket not in self._recordings:
-                self._recordings[bucket] = self._record(bucket)
-            progress()
 
     def _bucket(self, host: HostStep) -> Bucket | None:
         """The smallest with room for everything in this step."""

@@ -1,9 +1,10 @@
 """Masks, truncation and the draw for every row of logits in one kernel, without a sort.
 
 A row is read a few times, from cache after the first: once for its maximum and sum, a few times to find where top-k
-and top-p cut (a search over the bits of the threshold, three thresholds a pass), once to draw by Gumbel's trick: the
-largest of logit / temperature - log(-log(u)) is a draw from the softmax, and once for the rank of what was drawn. The
-noise depends on the draw's seed alone, so a batch changes nothing; kernels/noise.py makes the same.
+and top-p cut (a search over thresholds, three a pass: first where cuts usually are, then over their bits, until one
+token is left between what is enough and what is not), once to draw by Gumbel's trick: the largest of
+logit / temperature - log(-log(u)) is a draw from the softmax, and once for the rank of what was drawn. The noise
+depends on the draw's seed alone, so a batch changes nothing; kernels/noise.py makes the same.
 
 Floor: one read of the logits and of the masks' words.
 """
@@ -139,6 +140,13 @@ def _value(bits):
 
 
 @triton.jit
+def _order(value):
+    """The inverse: int64, so that there is room on both sides."""
+    bits = value.to(tl.int32, bitcast=True)
+    return tl.where(bits >= 0, bits, bits ^ 0x7FFFFFFF).to(tl.int64)
+
+
+@triton.jit
 def _sample(
     Logits, Edited, Masks, rows, mask_of, edited, temperature, top_k, top_p, min_p, seed,
     Token, Drawn, Logprob, Rank, Total, vocabulary, stride, words, BLOCK: tl.constexpr,
@@ -177,9 +185,10 @@ def _sample(
             floor = _threshold(x_row, Masks, mask, vocabulary, words, best, heat, k.to(tl.float32), False, floor, BLOCK)
         if p < 1.0:
             whole = 0.0
+            steepness = 1.4426950408889634 / heat
             for start in range(0, vocabulary, BLOCK):
                 _, x = _row(x_row, Masks, mask, start, vocabulary, words, BLOCK)
-                whole += tl.sum(tl.where(x >= floor, tl.exp((x - best) / heat), 0.0), 0)
+                whole += tl.sum(tl.where(x >= floor, tl.exp2((x - best) * steepness), 0.0), 0)
             floor = _threshold(x_row, Masks, mask, vocabulary, words, best, heat, p * whole, True, floor, BLOCK)
         cut = tl.maximum(cut, floor)
         noise_seed = tl.load(seed + draw)
@@ -213,14 +222,14 @@ def _threshold(
     much. A search that ends when one token or none is left between what is enough and what is not; ties stay together.
     """
     low = tl.full([], -2139095041, tl.int64)  # the order of -inf, a little below every finite float
-    bits = best.to(tl.int32, bitcast=True)
-    high = tl.where(bits >= 0, bits, bits ^ 0x7FFFFFFF)  # the order of the maximum, which always qualifies or is all
-    high = high.to(tl.int64) + 1
+    high = _order(best) + 1  # the maximum always qualifies, or is all there is
     at_low = vocabulary.to(tl.float32) + 1.0  # how many tokens reach `low`, at most; and `high`
     at_high = 0.0
+    steepness = 1.4426950408889634 / heat
+    a = _order(best - 12.0 * heat)  # any three would do: these are where a cut usually is
+    b = _order(best - 6.0 * heat)
+    c = _order(best - 2.0 * heat)
     while (high - low > 1) & (at_low - at_high > 1.0):  # invariant: `low` is enough, `high` is not
-        step = tl.maximum((high - low) // 4, 1)
-        a, b, c = low + step, low + 2 * step, low + 3 * step
         at_a = 0.0
         at_b = 0.0
         at_c = 0.0
@@ -236,7 +245,7 @@ def _threshold(
             at_b += tl.sum(in_b.to(tl.float32), 0)
             at_c += tl.sum(in_c.to(tl.float32), 0)
             if weighted:
-                w = tl.exp((x - best) / heat)
+                w = tl.exp2((x - best) * steepness)
                 weight_a += tl.sum(tl.where(in_a, w, 0.0), 0)
                 weight_b += tl.sum(tl.where(in_b, w, 0.0), 0)
                 weight_c += tl.sum(tl.where(in_c, w, 0.0), 0)
@@ -260,4 +269,6 @@ def _threshold(
         else:
             high = a
             at_high = at_a
+        step = tl.maximum((high - low) // 4, 1)
+        a, b, c = low + step, low + 2 * step, low + 3 * step
     return tl.maximum(floor, _value(low.to(tl.int32)))
