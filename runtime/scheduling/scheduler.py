@@ -233,6 +233,7 @@ class Scheduler:
 
     def _retract(self, request: Request) -> None:
         """Back to the queue, to its old place in it; its full pages stay cached for as long as nobody needs them."""
+        assert not self._flights, "a request is retracted only while nothing is in flight"
         self._running.remove(request)
         self._release(request)
         request.state = RequestState.WAITING

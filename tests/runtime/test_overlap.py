@@ -11,6 +11,9 @@ import pytest
 import torch
 from ramify import Engine, grammars
 from ramify.errors import EngineClosed, GrammarTooLarge, InvalidRequest, RequestFailed
+from ramify.kernels.ops import Compute
+from ramify.kernels.triton.compute import TritonCompute
+from ramify.kernels.triton.rehearsal import Rehearsal
 from ramify.runtime import device_executor, loading
 from ramify.runtime.batch import Batch, ragged
 from ramify.runtime.device_executor import DeviceExecutor
@@ -331,6 +334,32 @@ def test_alone_and_still_too_much_is_a_clear_error(tiny_model: Path) -> None:
         one._model.compute.most_tokens = 10**9  # type: ignore[attr-defined]
         assert one.generate(PROMPT, GREEDY).text
         one.check()
+
+
+# ---- our own kernels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recorded", [True, False])
+def test_our_kernels_give_the_same_in_the_interpreter(
+    tiny_model: Path, recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Draws made by the kernels, steps that follow them, and decode steps that are replayed."""
+    params = [
+        GREEDY.replace(max_tokens=5, logprobs=2), GREEDY.replace(max_tokens=8), GREEDY.replace(max_tokens=0),
+        GREEDY.replace(max_tokens=4, regex="[a-z]{3}[0-9]"), GREEDY.replace(max_tokens=5, temperature=1, seed=3),
+    ]  # fmt: skip
+    places: list[Callable[[], Compute]] = [
+        LateCompute,
+        lambda: TritonCompute("fp32", torch.device("cpu"), recorder=Rehearsal() if recorded else None),
+    ]
+    answers = []
+    for place in places:
+        monkeypatch.setattr(loading, "compute", lambda *_, place=place, **__: place())
+        with engine(tiny_model, True) as one:
+            answers.append([told(answer) for answer in one.generate([PROMPT[-9 - 3 * n :] for n in range(5)], params)])
+            one.check()
+    assert answers[0] == answers[1]
 
 
 # ---- the option
