@@ -7,6 +7,7 @@ import json
 import threading
 import weakref
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from .machine.choice import machine_for, matcher_of, outgrown
@@ -32,10 +33,14 @@ class Grammar:
         self.kind = kind
         self.source = source
         self.options = dict(options or {})
-        text = json.dumps([kind, source, self.options], sort_keys=True, default=repr)
-        self.key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         self._machines: weakref.WeakKeyDictionary[Vocabulary, Machine | NativeMachine] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for equal kind, source and options."""
+        text = json.dumps([self.kind, self.source, self.options], sort_keys=True, default=repr)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def __repr__(self) -> str:
         source = self.source if len(self.source) <= 40 else self.source[:37] + "..."

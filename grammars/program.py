@@ -134,12 +134,14 @@ Definition = Lexeme | Rules | Counted | Object | Array
 class Program:
     """Definitions and where to start. `define`, when given, makes a missing (None) definition at first use: it may
     append new ones, and it raises GrammarError for what it cannot compile. `complete()` makes them all.
-    `certain`: those that have a text for sure and can be compiled, so that they need not be made to find that out."""
+    `certain`: those that have a text for sure and can be compiled, so that they need not be made to find that out.
+    `costly`: those that take longer to make than most."""
 
     definitions: list[Definition | None]
     start: Symbol
     define: Callable[[Symbol], Definition] | None = field(default=None, repr=False)
     certain: set[Symbol] = field(default_factory=set, repr=False, compare=False)
+    costly: set[Symbol] = field(default_factory=set, repr=False, compare=False)
 
     def at(self, symbol: Symbol) -> Definition:
         """The definition, made now if it was not yet."""

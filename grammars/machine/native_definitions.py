@@ -16,8 +16,9 @@ from .lexemes import shared_lexemes
 from .native_program import LEXEME, ExpressionBatch, definition_code
 
 MOST_LEXEMES = 512  # that are given before they are asked for, each time
-FIRST = 24  # definitions given with the first ones that are asked for
-LATER = 16  # and with others
+FIRST = 160  # what may be given with the first ones that are asked for, a lexeme counting for one
+LATER = 32  # and with others
+USUAL, COSTLY = 4, 32  # what other definitions count for, and those that take long to make
 
 
 class DefinitionGiver:
@@ -54,24 +55,27 @@ class DefinitionGiver:
         self._send(found, said, known)
 
     def _add_ahead(self, found: dict[Symbol, Definition], said: list[Symbol]) -> None:
-        """More definitions, breadth first from those found, and then from earlier ones."""
+        """More definitions, breadth first from those found, and then from earlier ones; lexemes, which are there
+        already, of those that are needed in any case."""
         definitions, certain, made = self._program.definitions, self._program.certain, self._made
-        lazy = self._program.define is not None
-        left, lexemes = self._ahead, MOST_LEXEMES
-        self._ahead = LATER if lazy else self._ahead * 2  # doubled, 20,000 rules are not quadratic
-        queue = deque(found.values())
+        left = self._ahead
+        # Doubled, 20,000 rules are not quadratic.
+        self._ahead = LATER if self._program.define is not None else self._ahead * 2
+        queue, needed, lexemes = deque(found.values()), len(found), MOST_LEXEMES
         while queue or (left > 0 and self._frontier):
             definition = queue.popleft() if queue else self._frontier.popleft()
+            needed -= 1
             complete = True
             for part in symbols_in(definition):
                 if part in made or part in found:
                     continue
                 there = definitions[part]
-                if lexemes > 0 and type(there) is Lexeme:
+                if type(there) is Lexeme and (left > 0 or needed >= 0) and lexemes > 0:
                     lexemes -= 1
+                    left -= needed < 0
                     found[part] = there
                 elif left > 0 and part not in self._refused:
-                    left -= 1
+                    left -= COSTLY if part in self._program.costly else USUAL
                     try:
                         found[part] = self._definitions.at(part)
                     except GrammarError:  # raised again should the core come there

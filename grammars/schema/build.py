@@ -42,6 +42,7 @@ class Builder:
         self._names: dict[str, Symbol] = {}
         self._document = normalizer.document
         self._special = SPECIAL & self._document.words
+        self._costly = self._special | {"pattern", "format"}
         # 1.0 is an integer since draft 6, but whoever reads it gets a float: it is let in where texts are judged.
         self._dotted = not ordered and normalizer.document.draft(0) > 4
         self._layout = layout
@@ -86,13 +87,9 @@ class Builder:
                 self._makers[known] = lambda: self._located(term)
                 if sure:
                     self.program.certain.add(known)
+                elif type(meaning) is not Node or not (self._costly.isdisjoint(meaning.raw)):
+                    self.program.costly.add(known)
         return known
-
-    def _subschema(self, raw: dict[str, Any], pointer: str, resource: int) -> Symbol:
-        """The symbol of the values that satisfy a subschema."""
-        if certain(raw) and (plain := plain_type(raw)):
-            return self._scalar(plain)
-        return self.term(self._normalizer.terms.node(raw, pointer, resource))
 
     def _scalar(self, name: str) -> Symbol:
         """The symbol of all scalars of a type, of which there is one."""
@@ -192,18 +189,20 @@ class Builder:
         if found is None:
             return None
         resource = self._document.resource_of(raw, node.resource)
-        members = tuple(
-            [
-                Member(self._key(key), self._subschema(sub, f"{pointer}/properties/{escape(key)}", resource), required)
-                for key, sub, required in found.members
-            ]
-        )
+        members = []
+        for key, sub, required in found.members:
+            if certain(sub) and (scalar := plain_type(sub)):
+                value = self._scalar(scalar)
+            else:
+                path = f"{pointer}/properties/{escape(key)}"
+                value = self.term(self._normalizer.terms.node(sub, path, resource))
+            members.append(Member(self._key(key), value, required))
         if found.rest is False:
-            return self._written(members)
+            return self._written(tuple(members))
         rest = self._normalizer.terms.node(found.rest, f"{pointer}/additionalProperties", resource)
         names = frozenset([key for key, _, _ in found.members])
         key = self.lexeme(quoted(self._members.content((), names, "written")))
-        return self._written(members, (Others(key, self.term(rest), distinct=False),))
+        return self._written(tuple(members), (Others(key, self.term(rest), distinct=False),))
 
     def _written(self, members: tuple[Member, ...], *fields: Any) -> Object:
         around = (self._opening_object, self._colon, self._comma, self._closing_object)

@@ -23,11 +23,18 @@ class Decisions:
 
     def possible(self, expression: Expression) -> bool:
         """Whether it has any string. GrammarTooLarge when that takes too long to find out."""
+        if not isinstance(expression, Both):
+            lexemes = shared_lexemes()
+            with lexemes.lock:
+                return lexemes.add(expression) != NOTHING
+        return self.example(expression) is not None
+
+    def example(self, expression: Expression) -> bytes | None:
+        """One of its strings; None when it has none. GrammarTooLarge when that takes too long to find out."""
         lexemes = shared_lexemes()
         with lexemes.lock:
-            if not isinstance(expression, Both):
-                return lexemes.add(expression) != NOTHING
-            parts = [(one.inner, True) if isinstance(one, Not) else (one, False) for one in expression.parts]
+            whole = expression.parts if isinstance(expression, Both) else (expression,)
+            parts = [(one.inner, True) if isinstance(one, Not) else (one, False) for one in whole]
             parts.sort(key=lambda part: part[1])  # what must match comes first: it leads out soonest
             states = tuple(lexemes.add(inner) for inner, _ in parts)
             return self._meet(lexemes, states, tuple(outside for _, outside in parts))
@@ -50,15 +57,15 @@ class Decisions:
                     onward ^= low
             return None if queue else found
 
-    def _meet(self, lexemes: Lexemes, start: tuple[int, ...], outside: tuple[bool, ...]) -> bool:
-        """Whether some string is in the language of every state, or outside it where `outside` says so."""
+    def _meet(self, lexemes: Lexemes, start: tuple[int, ...], outside: tuple[bool, ...]) -> bytes | None:
+        """Some string in the language of every state, or outside it where `outside` says so."""
         nullable, classes, step = lexemes.nullable, lexemes.classes, lexemes.step
         # First the way that promises the shortest string and, of those, the one furthest along.
-        queue, seen, order, nodes = [(0, 0, 0, start)], {start}, 0, len(lexemes)
+        queue, seen, order, nodes = [(0, 0, 0, start, b"")], {start}, 0, len(lexemes)
         while queue:
-            _, depth, _, states = heapq.heappop(queue)
+            _, depth, _, states, text = heapq.heappop(queue)
             if all(bool(nullable[state]) is not out for state, out in zip(states, outside, strict=True)):
-                return True
+                return text
             partition = 0
             for state in states:
                 partition = classes.refine(partition, lexemes.partition(state))
@@ -78,7 +85,8 @@ class Decisions:
                             (lexemes.shortest[state] for state, out in zip(reached, outside, strict=True) if not out),
                             default=0,
                         )
-                        heapq.heappush(queue, (ahead - depth + 1, depth - 1, order, reached))
+                        one = (ahead - depth + 1, depth - 1, order, reached, text + bytes((sample,)))
+                        heapq.heappush(queue, one)
                 self._steps += 1
             self._steps += _STEPS_OF_A_NODE * (len(lexemes) - nodes)
             nodes = len(lexemes)
@@ -86,4 +94,4 @@ class Decisions:
                 raise GrammarTooLarge(
                     "patterns, formats and lengths overlap in too many ways to tell which can be true at once"
                 )
-        return False
+        return None

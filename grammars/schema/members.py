@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from ...errors import GrammarTooLarge
@@ -10,11 +11,12 @@ from ..expression import Expression, both, complement
 from ..patterns import Encoding
 from .decisions import Decisions
 from .keys import KeySets
-from .shapes import ALL_KEYS, Keys, Objects
+from .shapes import ALL_KEYS, NOTHING_AT_ALL, Keys, Objects
 from .strings import words
 from .terms import FALSE, TRUE, Term, Terms
 
 _MOST_CLASSES = 64
+Within = tuple[tuple[Keys, bool], ...]
 
 
 class Named(NamedTuple):
@@ -29,7 +31,7 @@ class Class(NamedTuple):
     """Keys that are not named and the term that their values satisfy. `within`: which sets they are in, and not in."""
 
     term: Term
-    within: tuple[tuple[Keys, bool], ...]
+    within: Within
 
 
 _EVERY_KEY = Class(TRUE, ())
@@ -42,7 +44,7 @@ class Variant(NamedTuple):
     shape: Objects
     names: frozenset[str]
     classes: tuple[Class, ...]
-    pinned: tuple[tuple[tuple[tuple[Keys, bool], ...], Term], ...]
+    pinned: tuple[tuple[Within, Term], ...]
 
 
 class Members:
@@ -52,6 +54,8 @@ class Members:
         self._decisions = decisions
         self.terms = terms
         self.keys = keys
+        self._examples: dict[Within, bytes | None] = {}
+        self._variants: dict[Objects, list[Variant]] = {}
 
     def named(self, shape: Objects) -> list[Named]:
         """Every key that the shape speaks of by name, as the schema orders them, with all that its value satisfies."""
@@ -73,7 +77,7 @@ class Members:
         """The classes of all other keys, leaving out those that are empty or that may not occur."""
         if not shape.classes and not shape.exists:
             return [_EVERY_KEY]
-        cells: list[tuple[tuple[tuple[Keys, bool], ...], Term]] = [((), TRUE)]
+        cells: list[tuple[Within, Term]] = [((), TRUE)]
         ordered = sorted(shape.classes, key=lambda one: one[0].inverted)
         for keys, term in ordered:
             cells = [cell for old in cells for cell in self._split(old, keys, term, names)]
@@ -84,20 +88,31 @@ class Members:
         return [Class(term, within) for within, term in cells if term != FALSE]
 
     def _split(
-        self, cell: tuple[tuple[tuple[Keys, bool], ...], Term], keys: Keys, term: Term, names: frozenset[str]
-    ) -> Iterator[tuple[tuple[tuple[Keys, bool], ...], Term]]:
+        self, cell: tuple[Within, Term], keys: Keys, term: Term, names: frozenset[str]
+    ) -> Iterator[tuple[Within, Term]]:
         """The part of the class that is in `keys`, whose values satisfy `term` too, and the part that is not."""
         within, before = cell
         inside = self.inside(within, keys, names)
         for choice, after in ((True, self.terms.all_of((before, term))), (False, before)):
             if inside is None:
                 parted = (*within, (keys, choice))
-                if self._decisions.possible(self.content(parted, names, "utf8")):
+                if self._has_others(parted, names):
                     yield parted, after
             elif inside is choice:
                 yield within, after
 
-    def inside(self, within: tuple[tuple[Keys, bool], ...], keys: Keys, names: frozenset[str]) -> bool | None:
+    def _has_others(self, within: Within, names: frozenset[str]) -> bool:
+        """Whether some key of the class is not among the names: mostly the first that comes to mind is not."""
+        if within not in self._examples:
+            own = any(_speaks_of_terms(keys) for keys, _ in within)
+            found = self._decisions.example(self.content(within, frozenset(), "utf8")) if own else _example(within)
+            self._examples[within] = found
+        example = self._examples[within]
+        if example is None or example.decode() not in names:
+            return example is not None
+        return self._decisions.possible(self.content(within, names, "utf8"))
+
+    def inside(self, within: Within, keys: Keys, names: frozenset[str]) -> bool | None:
         """Whether a class lies in a set of keys (False: outside it); None when that is not plain to see."""
         for other, chosen in within:
             if other._replace(inverted=keys.inverted) == keys:
@@ -115,16 +130,11 @@ class Members:
             return True
         return None if None in answers else False
 
-    def content(self, within: tuple[tuple[Keys, bool], ...], names: frozenset[str], encoding: Encoding) -> Expression:
+    def content(self, within: Within, names: frozenset[str], encoding: Encoding) -> Expression:
         """The contents of the strings of a class of keys."""
-        every: Encoding = "utf8" if encoding == "utf8" else "json"
-        inside = [self.keys.expression(keys, encoding) for keys, chosen in within if chosen]
-        outside = [complement(self.keys.expression(keys, every)) for keys, chosen in within if not chosen]
-        if names:
-            outside.append(complement(words(tuple(sorted(names)), every)))
-        return both((inside or [self.keys.expression(ALL_KEYS, every)]) + outside)
+        return _content(self.keys, within, names, encoding)
 
-    def is_possible(self, within: tuple[tuple[Keys, bool], ...], names: frozenset[str]) -> bool:
+    def is_possible(self, within: Within, names: frozenset[str]) -> bool:
         """Whether the class has any key. (All keys but finitely many are always some.)"""
         return not within or self._decisions.possible(self.content(within, names, "utf8"))
 
@@ -137,6 +147,12 @@ class Members:
 
     def variants(self, shape: Objects) -> list[Variant]:
         """The shape as alternatives in which it is settled which members meet its obligations (`exists`)."""
+        known = self._variants.get(shape)
+        if known is None:
+            known = self._variants[shape] = self._worked_out(shape)
+        return known
+
+    def _worked_out(self, shape: Objects) -> list[Variant]:
         names = frozenset(one.key for one in self.named(shape))
         classes = tuple(self.classes(shape, names))
         added = tuple((key, TRUE) for key in sorted(names - dict(shape.named).keys())) if shape.exists else ()
@@ -179,3 +195,22 @@ class Members:
 def _names(keys: Keys) -> frozenset[str]:
     """Every name that the set is made with."""
     return keys.names.union(*(_names(part) for part in keys.parts))
+
+
+def _speaks_of_terms(keys: Keys) -> bool:
+    return bool(keys.terms) or any(_speaks_of_terms(part) for part in keys.parts)
+
+
+def _content(keys: KeySets, within: Within, names: frozenset[str], encoding: Encoding) -> Expression:
+    every: Encoding = "utf8" if encoding == "utf8" else "json"
+    inside = [keys.expression(one, encoding) for one, chosen in within if chosen]
+    outside = [complement(keys.expression(one, every)) for one, chosen in within if not chosen]
+    if names:
+        outside.append(complement(words(tuple(names), every)))
+    return both((inside or [keys.expression(ALL_KEYS, every)]) + outside)
+
+
+@lru_cache(512)
+def _example(within: Within) -> bytes | None:
+    """A key of a class that no schema's terms are needed for, the same in every schema."""
+    return Decisions().example(_content(KeySets(lambda term: NOTHING_AT_ALL), within, frozenset(), "utf8"))
