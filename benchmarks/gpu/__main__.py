@@ -19,6 +19,7 @@ SECTIONS = {  # name: module, in the order in which they run; the ceilings alway
     "prefill": "prefill",
     "decode": "decode",
     "cascade": "cascade",
+    "kernels": "kernels",
     "engine": "engine",
     "sampling": "sampling",
     "prefix": "prefix",

@@ -53,12 +53,15 @@ def idle(scene: Scene, engine: ramify.Engine, batch: int) -> tuple[float, int]:
     from torch.profiler import ProfilerActivity, profile
 
     activity = ProfilerActivity.CPU if scene.rehearsal else ProfilerActivity.CUDA
-    tokens = scene.pick(192, 10)
+    with profile(activities=[activity]):  # its first start takes a second or two
+        scene.randn(16).sum().item()
+    tokens = scene.pick(2048, 10)
     running = Decoding(engine, prompts(scene, batch, scene.pick(1024, 8)), tokens, skip=scene.pick(16, 2))
-    running.ready.wait(300)
+    if not running.ready.wait(300):
+        raise TimeoutError("the requests did not begin to decode within 300 s")
     with profile(activities=[activity]) as traced:
-        running.over.wait(300)
-    running.finish()
+        running.over.wait(scene.pick(0.6, 300))
+    running.abandon()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         traced.export_chrome_trace(str(path))

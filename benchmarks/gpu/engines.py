@@ -25,24 +25,27 @@ def config(scene: Scene) -> ModelConfig:
 
 
 def engine(scene: Scene, mode: str = "bf16", **options: Any) -> ramify.Engine:
-    """The engine with these options, as `Engine(model, device="cuda")` makes it; kept until another is asked for."""
+    """The engine with these options, as `Engine(model, device="cuda")` makes it; kept until another is asked for.
+
+    Its pool is what the GPU has free: whoever asks for the next one must have let go of the one before.
+    """
 
     def make() -> ramify.Engine:
         model: Any = checkpoint(config(scene), scene.device)
         if not scene.rehearsal:
             return ramify.Engine(model, device="cuda", mode=mode, progress=False, **options)
         with interpreted():
-            return ramify.Engine(model, mode="fp32", progress=False, **{"cache_tokens": 4096, **options})
+            return ramify.Engine(model, mode=mode, progress=False, **{"cache_tokens": 4096, **options})
 
     return scene.hold(f"{mode} {sorted(options.items())}", make)
 
 
 @contextlib.contextmanager
 def interpreted() -> Iterator[None]:
-    """Engines made here run the GPU's kernels in Triton's interpreter, in fp32."""
+    """Engines made here run the GPU's kernels in Triton's interpreter."""
 
     def compute(device: str, mode: str, *_: object, **__: object) -> TritonCompute:
-        return TritonCompute("fp32", torch.device("cpu"))
+        return TritonCompute(mode, torch.device("cpu"))
 
     with mock.patch("ramify.runtime.loading.compute", compute):
         yield
@@ -85,6 +88,13 @@ class Decoding:
     def finish(self) -> None:
         for stream in self.streams:
             stream.result()
+
+    def abandon(self) -> None:
+        """End them where they are."""
+        for stream in self.streams:
+            stream.abort()
+        for stream in self.streams:
+            stream.wait()
 
 
 def prompts(scene: Scene, batch: int, length: int) -> list[list[int]]:

@@ -13,7 +13,7 @@ from ramify.kernels.triton.cascade_plan import cascade_plan
 from ramify.kernels.triton.compute import PROGRAMS_PER_PROCESSOR
 from ramify.kernels.triton.decode_attention import decode_attention
 from ramify.kernels.triton.extend_attention import extend_attention
-from ramify.kernels.triton.survey import tile_tokens
+from ramify.kernels.triton.survey import decode_shape, extend_shape, tile_tokens
 from ramify.kernels.triton.tuning import launch
 
 from .scene import Scene
@@ -43,7 +43,7 @@ class Paged:
 
     def extend(self) -> tuple[Callable[[], object], torch.Tensor]:
         """The prefill kernel, ready to run, and where its result goes."""
-        how = dict(launch("extend_attention", self.q.device, f"head {self.spec.head_dim}"))
+        how = dict(launch("extend_attention", self.q.device, extend_shape(self.spec)))
         batch = DeviceBatch.of(
             self.step, self.page_size, self.q.device, tile_rows=tile_tokens(how.pop("tile_rows"), self.spec)
         )
@@ -54,10 +54,11 @@ class Paged:
         self, *, workers: int | None = None, shared: bool = True
     ) -> tuple[Callable[[], object], torch.Tensor, int]:
         """The decode kernel, where its result goes, and the keys that its plan reads."""
-        how = dict(launch("decode_attention", self.q.device, f"head {self.spec.head_dim}"))
         window = None if shared else ALONE
         count = workers or self.workers
         batch = DeviceBatch.of(self.step, self.page_size, self.q.device, workers=count, window=window)
+        readers = 1 if batch.cascade is None else batch.cascade.tile_queries
+        how = dict(launch("decode_attention", self.q.device, decode_shape(self.spec, readers)))
         everybody = np.arange(len(self.step.context), dtype=np.int32)
         keys = cascade_plan(self.step, everybody, self.page_size, count, window).keys_read
         out = torch.full_like(self.q, float("nan"))

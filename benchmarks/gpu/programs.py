@@ -47,12 +47,7 @@ def measure(scene: Scene, section: Section) -> None:
     )  # fmt: skip
     found: dict[tuple[str, bool], tuple[float, int]] = {}
     for reuse in (True, False):
-        made = engine(scene) if reuse else engine(scene, prefix_cache=False)
-        for name in NAMES:
-            if not scene.rehearsal:
-                run(made, workload(scene, name, 1))  # kernels are compiled
-                made.flush_cache()
-            found[name, reuse] = run(made, workload(scene, name, 2))
+        found |= {(name, reuse): cost for name, cost in costs(scene, reuse).items()}
     for name, title in NAMES.items():
         (fast, few), (slow, many) = found[name, True], found[name, False]
         about = workload(scene, name, 2)
@@ -61,6 +56,18 @@ def measure(scene: Scene, section: Section) -> None:
             f"{slow / fast:.1f}",
         )  # fmt: skip
         section.at_least(f"programs, {title}: faster than without reuse", slow / fast, 3.0)
+
+
+def costs(scene: Scene, reuse: bool) -> dict[str, tuple[float, int]]:
+    """Of each program: seconds, and tokens computed."""
+    made = engine(scene) if reuse else engine(scene, prefix_cache=False)
+    found = {}
+    for name in NAMES:
+        if not scene.rehearsal:
+            run(made, workload(scene, name, 1))  # kernels are compiled
+            made.flush_cache()
+        found[name] = run(made, workload(scene, name, 2))
+    return found
 
 
 def workload(scene: Scene, name: str, seed: int) -> Workload:

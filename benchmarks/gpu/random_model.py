@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import tempfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,7 @@ class Made:
     def dense(self) -> torch.Tensor:
         if len(self.shape) == 1:
             return torch.ones(self.shape, device=self.device)
-        seed = int.from_bytes(self.name.encode()[-7:].rjust(7, b"."), "little") + len(self.name)
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch.Generator(self.device).manual_seed(zlib.crc32(self.name.encode()))
         return torch.randn(self.shape, generator=generator, device=self.device) / self.shape[1] ** 0.5
 
 

@@ -14,7 +14,7 @@ import torch
 
 T = TypeVar("T")
 FLUSH_BYTES = 512 << 20  # written between two timed runs: several times any L2 there is
-SLEEP_CYCLES = 6_000_000  # about 3 ms, in which the host queues what is timed
+CYCLES = 2.0e9  # a second, about: for how long the device sleeps while the host queues what is timed
 BUDGET = 0.25  # seconds for one measurement
 
 
@@ -69,13 +69,16 @@ class Scene:
         torch.cuda.synchronize()
         started = perf_counter()
         run()
+        queued = perf_counter() - started
         torch.cuda.synchronize()
-        runs = int(min(50, max(7, (0.3 if self.quick else 1.0) * BUDGET / (perf_counter() - started + 0.004))))
+        spent = perf_counter() - started
+        runs = int(min(50, max(7, (0.3 if self.quick else 1.0) * BUDGET / (spent + 0.004))))
+        sleep = int(CYCLES * min(0.05, 0.001 + 2 * queued))
         pairs = []
         for _ in range(runs):
             if flush:
                 self._flushed()
-            torch.cuda._sleep(SLEEP_CYCLES)
+            torch.cuda._sleep(sleep)
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             run()

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 BANDWIDTH = 4.3e12  # bytes a second of a copy on an H200, as it has been measured there; for the table only
-RATE = 790e12  # operations a second of bf16 products on the same
+RATE = 790e12  # operations a second of bf16 products on the same; in 8 bits a device may do twice as many
 WEIGHT_BYTES: Mapping[str, float] = {"fp32": 4, "bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5 + 4 / 32}
 
 
@@ -166,8 +166,13 @@ def markdown() -> str:
     for kernel, (shape, floor) in stated().items():
         moving, working = floor.bytes / BANDWIDTH * 1e6, floor.operations / RATE * 1e6
         bound = "bytes" if moving >= working else "operations"
+        numbers = (floor.bytes / 1e6, floor.operations / 1e9, moving, working)
+        megabytes, gigaflop, by_bytes, by_operations = map(_short, numbers)
         lines.append(
-            f"| {kernel} | {shape} | {floor.bytes / 1e6:.3g} | {floor.operations / 1e9:.3g} | {moving:.3g} us | "
-            f"{working:.3g} us | {bound} |"
+            f"| {kernel} | {shape} | {megabytes} | {gigaflop} | {by_bytes} us | {by_operations} us | {bound} |"
         )
     return "\n".join(lines)
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"

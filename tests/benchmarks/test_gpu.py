@@ -8,14 +8,18 @@ import os
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ramify.benchmarks.gpu.__main__ import SECTIONS, chosen
 from ramify.benchmarks.gpu.engine import idle_share
+from ramify.benchmarks.gpu.engines import engine
 from ramify.benchmarks.gpu.findings import Section
 from ramify.benchmarks.gpu.page import markdown
+from ramify.benchmarks.gpu.scene import Scene
 
 NEEDED = ("torch", "triton", "transformers", "numpy", "tokenizers", "safetensors")
 SCRIPT = """
@@ -79,6 +83,16 @@ def test_every_section_runs_with_nothing_but_what_is_there(tmp_path: Path) -> No
 
 def cells(section: dict[str, Any]) -> list[str]:
     return [cell for table in section["tables"] for row in table["rows"] for cell in row]
+
+
+def test_an_engine_that_is_let_go_gives_its_memory_back() -> None:
+    """The next engine takes what is free: nothing may hold on to the one before."""
+    scene = Scene(torch.device("cpu"), rehearsal=True, quick=True)
+    before = weakref.ref(engine(scene)._model.compute)
+    assert before() is not None
+    engine(scene, prefix_cache=False)
+    assert before() is None
+    scene.release()
 
 
 def test_a_section_that_fails_is_on_the_page_and_the_others_too() -> None:
