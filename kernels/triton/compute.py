@@ -63,6 +63,8 @@ class TritonCompute(TorchCompute):
     def summary(self) -> str:  # type: ignore[override]  # it grows while the model is packed
         packed = ", ".join(f"{count} {format}" for format, count in sorted(self._packing.formats.items()))
         graphs = "" if self._recorder is None else f"; up to {ROWS[-1]} rows decode in CUDA graphs"
+        if self.graphs is not None:
+            graphs += f" ({self.graphs.counts})"
         return f"Triton kernels, {self._place}" + (f": {packed} matrices" if packed else "") + graphs
 
     @property

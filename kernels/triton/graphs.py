@@ -48,6 +48,11 @@ class GraphCounts:
     unfit: int = 0  # steps that ran eagerly: more rows, pieces or logits than any bucket has room for
     refused: int = 0  # steps that ran eagerly because there was no memory to record their bucket
 
+    def __str__(self) -> str:
+        eager = f", {self.unfit} steps too large" if self.unfit else ""
+        eager += f", {self.refused} without memory for a graph" if self.refused else ""
+        return f"{self.recorded} recorded, {self.replayed} steps replayed{eager}"
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:

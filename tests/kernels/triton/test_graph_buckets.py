@@ -193,3 +193,19 @@ def test_a_mistake_in_padding_shows(
     except (AssertionError, IndexError):
         return  # what it read was poison
     assert wrong > 0
+
+
+class Full:
+    """A device without memory for one more recording."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_without_memory_for_a_recording_steps_run_eagerly() -> None:
+    recorded = DecodeGraphs(Telling(), Full(), NEEDS, WORKERS, TABLE, torch.zeros(64, dtype=torch.int32))
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        assert recorded.run(HostStep.of(random_step(rng), PAGE, NEEDS, WORKERS)) is None
+    assert recorded.counts == graphs.GraphCounts(refused=3)
+    assert str(recorded.counts) == "0 recorded, 0 steps replayed, 3 without memory for a graph"
