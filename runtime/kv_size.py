@@ -41,7 +41,7 @@ def step_tokens(options: EngineOptions) -> int:
 def free_memory(device: str) -> FreeMemory:
     """What can be taken there without swapping, as the system or the GPU's driver tells."""
     if device != "cpu":
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()  # what loading left in torch's allocator is free too
         free, total = torch.cuda.mem_get_info(torch.device(device))
         return FreeMemory(free, total)

@@ -65,8 +65,8 @@ def where_engines_run() -> Iterator[str]:
             from ramify.kernels.triton.compute import TritonCompute
             from ramify.runtime import loading
 
-            def compute(device: str, mode: str, *_: object, **__: object) -> TritonCompute:
-                return TritonCompute("fp32" if mode == "auto" else mode, torch.device(device))
+            def compute(device: str, mode: str, *_: object, fp8_cache: bool = False, **__: object) -> TritonCompute:
+                return TritonCompute("fp32" if mode == "auto" else mode, torch.device(device), fp8_cache=fp8_cache)
 
             patch.setattr(loading, "compute", compute)
         yield DEVICE

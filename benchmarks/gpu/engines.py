@@ -44,8 +44,8 @@ def engine(scene: Scene, mode: str = "bf16", **options: Any) -> ramify.Engine:
 def interpreted() -> Iterator[None]:
     """Engines made here run the GPU's kernels in Triton's interpreter."""
 
-    def compute(device: str, mode: str, *_: object, **__: object) -> TritonCompute:
-        return TritonCompute(mode, torch.device("cpu"))
+    def compute(device: str, mode: str, *_: object, fp8_cache: bool = False, **__: object) -> TritonCompute:
+        return TritonCompute(mode, torch.device("cpu"), fp8_cache=fp8_cache)
 
     with mock.patch("ramify.runtime.loading.compute", compute):
         yield

@@ -85,7 +85,7 @@ def merged(
     table: Mapping[str, Any], device: str, attention: Mapping[str, Mapping[str, Any]], products: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The table with this device's rows in it; other devices' stay, and so does what was not tuned now."""
-    result = json.loads(json.dumps(table))
+    result: dict[str, Any] = json.loads(json.dumps(table))
     for kernel, shapes in attention.items():
         result[kernel] |= {f"{device} / {shape}": dict(launch) for shape, launch in shapes.items()}
     if products:
@@ -140,7 +140,8 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device("cpu" if args.rehearse else "cuda")
     name = device_name(device)
     heads = [int(head) for head in args.heads.split(",")]
-    matrices, rows, sizes = MATRICES, ROWS, Sizes()
+    matrices: tuple[tuple[int, int], ...] = MATRICES
+    rows: tuple[int, ...] = ROWS
     clock, check = _device_clock(), _compiled_right(name)
     if args.rehearse:
         heads, matrices, rows = heads[:1], ((64, 64),), (1, 16)

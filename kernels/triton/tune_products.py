@@ -28,7 +28,7 @@ class Drawn:
 
     def dense(self) -> torch.Tensor:
         generator = torch.Generator(self.device).manual_seed(1)
-        return torch.randn(self.shape, generator=generator, device=self.device) / self.shape[1] ** 0.5
+        return torch.randn(self.shape, generator=generator, device=self.device).div_(self.shape[1] ** 0.5)
 
     def rows(self) -> Any:
         raise NotImplementedError("random numbers lie in no file")
