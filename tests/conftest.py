@@ -21,15 +21,15 @@ if importlib.util.find_spec("ramify") is None:
     (link_home / "ramify").symlink_to(CHECKOUT, target_is_directory=True)
     sys.path.insert(0, str(link_home))
 
-# Without a GPU, Triton's interpreter runs the kernels; it must be asked for before Triton is first imported.
-if not Path("/dev/nvidiactl").exists():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
-
 # Where the tests' engines run: "cpu", "cuda", or "interpreter": the GPU's kernels in Triton's interpreter, slowly.
 DEVICES = ("cpu", "cuda", "interpreter")
 DEVICE = os.environ.get("RAMIFY_TEST_DEVICE", "cpu")
 if DEVICE not in DEVICES:
     raise pytest.UsageError(f"RAMIFY_TEST_DEVICE={DEVICE!r}: choose from {', '.join(DEVICES)}")
+
+# Without a GPU, Triton's interpreter runs the kernels; it must be asked for before Triton is first imported.
+if DEVICE == "interpreter" or (DEVICE == "cpu" and not Path("/dev/nvidiactl").exists()):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # The same examples in every run: a failure here is a failure there. Machines are shared, so no deadlines.
 settings.register_profile("ramify", derandomize=True, deadline=None)
