@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..kernels.draws import Ints
 from ..kernels.ops import Columns, Step
 from .scheduling.plan import Plan
 from .ticket import Ticket
@@ -44,7 +45,7 @@ def ragged(
     tokens: list[int] = []
     follows: list[int] = []
     positions: list[int] = []
-    pages: list[int] = []
+    tables: list[Ints] = []
     query_start, page_start = [0], [0]
     context: list[int] = []
     logit_rows: list[int] = []
@@ -60,11 +61,11 @@ def ragged(
             tokens += chunk.request.tokens[start:stop]
             follows += [-1] * chunk.length
         positions += range(start, stop)
-        pages += chunk.pages[: -(-stop // page_size)]
-        query_start.append(first_row + chunk.length)
-        page_start.append(len(pages))
-        context.append(stop)
         ticket = tickets[chunk.request.id]
+        tables.append(ticket.pages.first(chunk.pages, -(-stop // page_size)))
+        query_start.append(first_row + chunk.length)
+        page_start.append(page_start[-1] + len(tables[-1]))
+        context.append(stop)
         reported = ticket.reported(start, stop)
         if reported:
             wanted.append(Wanted(ticket, len(logit_rows), reported))
@@ -87,7 +88,7 @@ def ragged(
         positions=_ints(positions),
         query_start=_ints(query_start),
         context=_ints(context),
-        pages=_ints(pages),
+        pages=np.concatenate(tables),
         page_start=_ints(page_start),
         logit_rows=_ints(logit_rows),
         columns=columns,
@@ -96,5 +97,5 @@ def ragged(
     return Batch(step, wanted)
 
 
-def _ints(values: Iterable[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def _ints(values: Iterable[int]) -> Ints:
     return np.array(values, dtype=np.int32)

@@ -9,6 +9,7 @@ import torch
 
 from ..errors import InvalidRequest
 from .clock import Clock
+from .page_table import PageTable
 from .results import Delta, Distribution, Generation, Timings, TokenLogprobs, Usage
 from .sampling.constraint import Matcher
 from .sampling.params import SamplingParams
@@ -28,7 +29,7 @@ class Ticket:
     __slots__ = (
         "_choice", "_clock", "_deltas", "_jumps", "_logprobs", "_prompt_logprobs", "_replaced", "_stopping",
         "_submitted", "_text", "_unsent",
-        "computed", "forced", "index", "next_token", "params", "prompt", "request", "row", "stream",
+        "computed", "forced", "index", "next_token", "pages", "params", "prompt", "request", "row", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +54,7 @@ class Ticket:
         self.row = row
         self.stream = stream
         self.next_token: Distribution | None = None
+        self.pages = PageTable()  # for the executor
         self.forced = 0  # output tokens that no step was spent on choosing
         self._choice: Choice | None = None  # of the step under way
         self._jumps: JumpForward | None = None
