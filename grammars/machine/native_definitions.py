@@ -46,7 +46,7 @@ class DefinitionGiver:
         found: dict[Symbol, Definition] = {}
         said: list[Symbol] = []
         for symbol in needed:
-            if symbol in self._program.certain and symbol not in self._certain:
+            if symbol in self._program.certain and symbol not in self._certain and symbol != self._program.start:
                 said.append(symbol)
                 self._certain.add(symbol)
             elif symbol not in self._made:
@@ -98,7 +98,7 @@ class DefinitionGiver:
         self.make(batch, known)
         numbers: list[int] = []
         for symbol, definition in found.items():
-            if type(definition) is Lexeme:
+            if isinstance(definition, Lexeme):
                 numbers += (symbol, 2, LEXEME, known[definition.expression])
             else:
                 one = definition_code(definition)

@@ -201,12 +201,14 @@ class Builder:
             return self._written(tuple(members))
         rest = self._normalizer.terms.node(found.rest, f"{pointer}/additionalProperties", resource)
         names = frozenset([key for key, _, _ in found.members])
-        key = self.lexeme(quoted(self._members.content((), names, "written")))
-        return self._written(tuple(members), (Others(key, self.term(rest), distinct=False),))
+        others = self.lexeme(quoted(self._members.content((), names, "written")))
+        return self._written(tuple(members), (Others(others, self.term(rest), distinct=False),))
 
-    def _written(self, members: tuple[Member, ...], *fields: Any) -> Object:
+    def _written(
+        self, members: tuple[Member, ...], others: tuple[Others, ...] = (), least: int = 0, most: int | None = None
+    ) -> Object:
         around = (self._opening_object, self._colon, self._comma, self._closing_object)
-        return Object(*around, members, *fields, ordered=self._ordered)
+        return Object(*around, members, others, least, most, self._ordered)
 
     def _value(self, normal: Normal) -> Definition:
         scalars = scalar_text(normal, self._dotted)

@@ -15,7 +15,7 @@ _TRUE, _FALSE, _NULL = literal(b"true"), literal(b"false"), literal(b"null")
 def scalar_text(normal: Normal, dotted: bool) -> Expression:
     """The scalars' spellings; `dotted`: 1.0 is an integer."""
     # Lists of words may be long, and are seldom met again: they are not kept.
-    listed = any(shape.values is not None or shape.without for shape in (*normal.strings, *normal.numbers))
+    listed = any(shape.values is not None or shape.without for shape in normal.strings)
     make = _scalar_text.__wrapped__ if listed else _scalar_text
     return make(normal.null, normal.booleans, normal.numbers, normal.strings, dotted)
 

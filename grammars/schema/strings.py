@@ -18,6 +18,7 @@ from ..patterns.encoding import characters
 from .formats import format_expression
 from .shapes import Atom, Strings
 
+_FEW = 100  # words
 _DEEPEST = 100  # levels of a tree of words
 QUOTE = literal(b'"')
 
@@ -111,6 +112,12 @@ def _made(shape: Strings, encoding: Encoding) -> Expression:
 
 def words(texts: tuple[str, ...], encoding: Encoding) -> Expression:
     """Any of these texts, as a tree by what they begin with."""
+    # Long lists are seldom met again: they are not kept.
+    return (_words if len(texts) <= _FEW else _words.__wrapped__)(texts, encoding)
+
+
+@lru_cache(256)
+def _words(texts: tuple[str, ...], encoding: Encoding) -> Expression:
     return _tree(sorted(set(texts)), 0, encoding, 0)
 
 
