@@ -26,9 +26,9 @@ def recorder(device: torch.device) -> Recorder:
     return CudaRecorder(device) if device.type == "cuda" else Rehearsal()
 
 
-def recorded(device: torch.device, forward: Callable[[Ops], Activation] | None = None) -> tuple[TritonCompute, Run]:
+def recorded(device: torch.device, windows: tuple[int | None, ...] = (None, 7)) -> tuple[TritonCompute, Run]:
     compute = TritonCompute("fp32", device, recorder=recorder(device))
-    run = compute.compile(forward or packed(compute.ops))
+    run = compute.compile(packed(compute.ops, windows))
     ready(compute)
     return compute, run
 
@@ -62,16 +62,14 @@ def poisoned_indices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_recorded_steps_are_eager_steps(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prompts, forks of a prefix, single steps of one to five rows, tokens that only the device knows."""
+    """Forks of a prefix, sequences that share nothing, padded rows, tokens that only the device knows."""
     poisoned_indices(monkeypatch)
     (compute, run), (plain, run_plain) = recorded(device), reference(device)
     tables = Tables(1)
-    first = tables.new()
-    steps = [tables.step([first], rows=70)]  # 17 full pages: long enough to be worth sharing
+    first = tables.cached(70, cache_of(compute), cache_of(plain))  # 17 full pages: long enough to be worth sharing
     forks = [tables.fork(first, 17), tables.fork(first, 17)]
     alone = [tables.new(), tables.new()]
-    batches = ([first], [*forks, first], alone, [*alone, *forks, first], [first, forks[0]])
-    steps += [tables.step(sequences) for sequences in batches]
+    steps = [tables.step(sequences) for sequences in ([*forks, first], alone, [first, *forks])]
     for step in steps:
         torch.testing.assert_close(run(step), run_plain(step), rtol=1e-4, atol=1e-5)
     drawn, expected = compute.choose(run(steps[-1]), greedy(2)), plain.choose(run_plain(steps[-1]), greedy(2))
@@ -86,8 +84,7 @@ def test_recorded_steps_are_eager_steps(device: torch.device, monkeypatch: pytes
     assert not torch.allclose(logits[:2], swapped[:2], atol=1e-2)
     torch.testing.assert_close(logits[2], swapped[2])
     counts = compute.graphs.counts  # type: ignore[union-attr]
-    assert (counts.replayed, counts.unfit, counts.refused) == (8, 0, 0)
-    assert counts.recorded == 5  # 1 and 2 rows that share nothing; 2, 4 and 8 that share a prefix
+    assert str(counts) == "2 recorded, 6 steps replayed"  # 2 rows that share nothing; 4 that share a prefix
     same = [cache_of(one).nan_to_num(0.5) for one in (compute, plain)]
     torch.testing.assert_close(*same, rtol=1e-4, atol=1e-5)  # what nobody should write is poisoned still
 
@@ -97,7 +94,7 @@ def runs_alike(device: torch.device, last: Callable[[Ops, Activation, float], Ac
     results = []
     for given in (recorder(device), None):
         compute = TritonCompute("fp32", device, recorder=given, graphs=False)
-        number, forward = [0.0], packed(compute.ops)
+        number, forward = [0.0], packed(compute.ops, windows=(7,))
         run = compute.compile(lambda ops, forward=forward, number=number: last(ops, forward(ops), number[0]))
         ready(compute)
         tables = Tables(2)
@@ -124,7 +121,7 @@ def test_what_is_baked_in_shows(device: torch.device) -> None:
 
 def strangers_are_left_alone(device: torch.device) -> bool:
     """Whether steps of three rows, in a bucket of four, write the keys and values of their rows and no others."""
-    compute, run = recorded(device)
+    compute, run = recorded(device, windows=(None,))
     tables = Tables(3)
     sequences = [tables.new(), tables.new(), tables.new()]
     written = set()
@@ -134,9 +131,7 @@ def strangers_are_left_alone(device: torch.device) -> bool:
         written |= set((pages * PAGE + step.positions % PAGE).tolist())
         run(step)
     kept = cache_of(compute).isnan().all(-1).all(-1)  # [layers, k and v, pages, page size]
-    changed = {
-        tuple((~kept[layer, part]).flatten().nonzero().flatten().tolist()) for layer in (0, 1) for part in (0, 1)
-    }
+    changed = {tuple((~kept[layer, part]).flatten().nonzero().flatten().tolist()) for layer in (0,) for part in (0, 1)}
     return changed == {tuple(sorted(written))}
 
 

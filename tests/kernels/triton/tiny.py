@@ -27,8 +27,8 @@ class Dense:
         return self.values
 
 
-def packed(ops: Ops) -> Forward:
-    """The model, always the same one."""
+def packed(ops: Ops, windows: tuple[int | None, ...] = (None, 7)) -> Forward:
+    """The model, always the same one; a layer for each window."""
     generator = torch.Generator().manual_seed(0)
 
     def matrix(rows: int, columns: int) -> Dense:
@@ -46,7 +46,7 @@ def packed(ops: Ops) -> Forward:
             ops.linear([matrix(2 * WIDTH, WIDTH)], name=f"gate_up {i}"),
             ops.linear([matrix(WIDTH, WIDTH)], name=f"down {i}"),
         )
-        for i, window in enumerate((None, 7))
+        for i, window in enumerate(windows)
     ]
 
     def forward(ops: Ops) -> Activation:
@@ -90,6 +90,16 @@ class Tables:
         self.pages.append(self.pages[of][:pages])
         self.lengths.append(pages * PAGE)
         return len(self.pages) - 1
+
+    def cached(self, length: int, *caches: torch.Tensor) -> int:
+        """A sequence whose tokens are in these caches already, the same in all."""
+        sequence = self.new()
+        self.step([sequence], rows=length)
+        pages = torch.from_numpy(ints(self.pages[sequence])).long()
+        for cache in caches:
+            values = torch.randn(cache[:, :, pages].shape, generator=torch.Generator().manual_seed(1))
+            cache[:, :, pages.to(cache.device)] = values.to(cache)
+        return sequence
 
     def new(self) -> int:
         self.pages.append([])
