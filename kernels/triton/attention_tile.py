@@ -47,7 +47,7 @@ def rows_of(
 def scores_of(q, k, scale, cap, CAPPED: tl.constexpr, EXACT: tl.constexpr):
     """Queries [M, D] times keys [N, D]: [M, N]; times `scale` and capped where the layer asks for that."""
     if EXACT or WIDE:
-        scores = tl.dot(q.to(tl.float32), tl.trans(k).to(tl.float32), input_precision="ieee")
+        scores = tl.dot(q.to(tl.float32), tl.trans(k).to(tl.float32), input_precision="tf32x3")
     else:
         scores = tl.dot(q, tl.trans(k))
     if CAPPED:
@@ -60,7 +60,7 @@ def mix(weights, v, mixed, EXACT: tl.constexpr):
     """mixed [M, D] + weights [M, N] times values [N, D]; the weights are rounded to the values' type."""
     weights = weights.to(v.dtype)
     if EXACT or WIDE:
-        mixed = tl.dot(weights.to(tl.float32), v.to(tl.float32), mixed, input_precision="ieee")
+        mixed = tl.dot(weights.to(tl.float32), v.to(tl.float32), mixed, input_precision="tf32x3")
     else:
         mixed = tl.dot(weights, v, mixed)
     return mixed

@@ -5,7 +5,7 @@ read once for all of them; the heads of a group read their keys together in any 
 and the logarithm of its weight; `_merge` adds them up. So a flat batch and a tree are one kernel.
 
 Floor: 2 D Hkv numbers of the cache for every key of the plan (`CascadePlan.keys_read`), 2 D H numbers for every query,
-and 4 H D operations for every pair of a query and its key.
+and 4 H D operations for every pair of a query and its key: `floors.attention`. Partial results: `floors.merge`.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ def decode_attention(
         return
     kind = cache_kind(keys)
     keys, values = cache_bits(keys), cache_bits(values)
+    if q.dtype == torch.float32:  # twice as wide: the table's blocks would not fit
+        block_n, stages = min(block_n, 32), 1
     group = spec.heads // spec.kv_heads
     block_m = max(int(FEW.value), triton.next_power_of_2(plan.tile_queries * group))
     partials = len(plan.readers)

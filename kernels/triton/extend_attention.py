@@ -12,14 +12,11 @@ those of the next, the last tiles (with the most keys) first. So sequences with 
 memory, find their prefix in that cache, and prefill needs no plan as decoding does.
 
 Floor: 4 H D operations for every pair of a query and a key that it sees; 2 D Hkv numbers of the cache for every key
-that is seen, and 2 D H numbers for every query (read and written): see `floor`.
+that is seen, and 2 D H numbers for every query (read and written): `floors.attention`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -27,15 +24,7 @@ import triton.language as tl
 from ..ops import AttentionSpec
 from .attention_tile import attend
 from .batch import DeviceBatch
-from .fp8_cache import cache_bits, cache_kind, cache_scale, product_type
-
-
-@dataclass(frozen=True, slots=True)
-class Floor:
-    """What a kernel cannot do without: arithmetic and bytes to and from memory."""
-
-    operations: int
-    bytes: int
+from .fp8_cache import EIGHT_BY_BITS, cache_bits, cache_kind, cache_scale, product_type
 
 
 def extend_attention(
@@ -60,6 +49,10 @@ def extend_attention(
         return
     kind = cache_kind(keys)
     keys, values = cache_bits(keys), cache_bits(values)
+    if q.dtype == torch.float32:  # twice as wide: the table's blocks would not fit
+        block_n, stages = min(block_n, 32), 1
+    if kind == EIGHT_BY_BITS:  # its arithmetic needs registers
+        block_n = min(block_n, 32)
     group = spec.heads // spec.kv_heads
     _extend[(batch.tiles * spec.kv_heads,)](
         q, keys, values, out, q if scales is None else scales,
@@ -75,7 +68,7 @@ def extend_attention(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles"])  # it changes with every step
 def _extend(
     Q, K, V, Out, Scales,
     tile_sequence, tile_row, query_start, context, pages, page_start,
@@ -139,21 +132,3 @@ def _extend(
     share = cache_scale(Scales, kv_head, 1, HKV, KIND) / tl.where(total > 0.0, total, 1.0)
     target = Out + row[:, None] * o_row + head[:, None] * o_head + d[None, :]
     tl.store(target, (mixed * share[:, None]).to(Out.dtype.element_ty), mask=inside)
-
-
-def floor(
-    queries: list[int], contexts: list[int], spec: AttentionSpec, width: int, cache_width: int | None = None
-) -> Floor:
-    """The least that sequences of these lengths need; `width`: the bytes of a number, `cache_width`: of a cached one.
-
-    Each key and value is counted once for its sequence: what tiles read again, the second-level cache should hold.
-    """
-    pairs = keys_read = 0
-    for rows, length in zip(queries, contexts, strict=True):
-        first = length - rows
-        seen = np.arange(first + 1, length + 1, dtype=np.int64)
-        pairs += int(seen.sum() if spec.window is None else np.minimum(seen, spec.window).sum())
-        keys_read += length if spec.window is None else min(length, rows + spec.window - 1)
-    cached = 2 * keys_read * spec.kv_heads * spec.head_dim * (cache_width or width)
-    own = 2 * sum(queries) * spec.heads * spec.head_dim * width
-    return Floor(operations=4 * pairs * spec.heads * spec.head_dim, bytes=cached + own)

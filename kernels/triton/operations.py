@@ -14,7 +14,7 @@ from .batch import DeviceStep
 from .decode_attention import decode_attention
 from .extend_attention import extend_attention
 from .rows import gated, rms_norm, take_rows
-from .survey import tile_tokens
+from .survey import decode_shape, extend_shape, tile_tokens
 from .tuning import Launch, launch
 from .weights import PackedMatrix, Packing, multiply
 from .write_kv import write_kv
@@ -78,10 +78,10 @@ class TritonOps(TorchOps):
     def attention(self, qkv: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
         cache = self._memory.cache
         assert cache is not None, "a step ran before the cache was allocated"
-        head = f"head {spec.head_dim}"
-        prefill = dict(launch("extend_attention", qkv.device, head))
-        decode: Launch = launch("decode_attention", qkv.device, head)
+        prefill = dict(launch("extend_attention", qkv.device, extend_shape(spec)))
         batch = self._rows.of(spec.window, tile_tokens(prefill.pop("tile_rows"), spec))
+        readers = 1 if batch.cascade is None else batch.cascade.tile_queries
+        decode: Launch = launch("decode_attention", qkv.device, decode_shape(spec, readers))
         keys, values = cache[spec.layer]  # [pages, page_size, Hkv, D] each
         cos, sin = self._memory.ropes[spec.rope]
         scales = None if self._memory.scales is None else self._memory.scales[spec.layer]  # [2, Hkv]

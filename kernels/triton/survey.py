@@ -25,14 +25,22 @@ def survey(forward: Forward, device: torch.device) -> Needs:
     walk = Survey()
     forward(walk)
     specs = walk.specs
-    tiles = {
-        tile_tokens(launch("extend_attention", device, f"head {spec.head_dim}")["tile_rows"], spec) for spec in specs
-    }
+    tiles = {tile_tokens(launch("extend_attention", device, extend_shape(spec))["tile_rows"], spec) for spec in specs}
     return Needs(
         windows=tuple(dict.fromkeys(spec.window for spec in specs)),
         tile_rows=tuple(sorted(tiles)),
         kv_heads=max((spec.kv_heads for spec in specs), default=1),
     )
+
+
+def extend_shape(spec: AttentionSpec) -> str:
+    """A layer's prefill as the tuning table has it: windows and caps need registers that plain attention does not."""
+    return f"head {spec.head_dim}" + ("" if spec.window is None and spec.softcap is None else " masked")
+
+
+def decode_shape(spec: AttentionSpec, tile_queries: int) -> str:
+    """A layer's decoding as the tuning table has it: pieces with several readers have larger products."""
+    return f"head {spec.head_dim}" + ("" if tile_queries == 1 else " shared")
 
 
 def tile_tokens(rows: int, spec: AttentionSpec) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,11 +52,10 @@ def extend_candidates(head: int, device: torch.device, sizes: Sizes) -> Iterator
         batch = DeviceBatch.of(step, PAGE, device, tile_rows=tile_tokens(rows, spec))
         how = {name: value for name, value in launch.items() if name != "tile_rows"}
 
-        def run(batch: DeviceBatch = batch, how: dict[str, int] = how) -> None:
+        def run(batch: DeviceBatch = batch, how: dict[str, Any] = how) -> None:
             extend_attention(q, keys, values, batch, spec, out, **how)
 
-        shapes = tuple(extend_variant(head, launch, windowed=windowed) for windowed in (False, True))
-        yield Candidate(launch, run, shapes)
+        yield Candidate(launch, run, (extend_variant(head, launch),))
 
 
 def decode_candidates(head: int, device: torch.device, sizes: Sizes) -> Iterator[Candidate]:
@@ -67,7 +67,7 @@ def decode_candidates(head: int, device: torch.device, sizes: Sizes) -> Iterator
     for block_n, warps, stages, unified in product((32, 64, 128), (4, 8), (2, 3, 4), (0, 1)):
         launch = {"block_n": block_n, "warps": warps, "stages": stages} | ({"unified": 1} if unified else {})
 
-        def run(how: dict[str, int] = launch) -> None:
+        def run(how: dict[str, Any] = launch) -> None:
             decode_attention(q, keys, values, batch, spec, out, **how)
 
         yield Candidate(launch, run, (decode_variant(head, launch),))
@@ -81,11 +81,12 @@ def _setup(
     counts = [-(-length // PAGE) for length in contexts]
     total = sum(counts)
     positions = [np.arange(c - n, c) for n, c in zip(queries, contexts, strict=True)]
-    arrays = (
+    arrays: Any = (
         np.zeros(sum(queries)), np.concatenate(positions), np.cumsum([0, *queries]), contexts,
         np.random.default_rng(0).permutation(total), np.cumsum([0, *counts]), [],
     )  # fmt: skip
-    step = Step(*(np.asarray(array, np.int32) for array in arrays))
+    ints: Any = [np.asarray(array, np.int32) for array in arrays]
+    step = Step(*ints)
     generator = torch.Generator(device).manual_seed(0)
 
     def values(*shape: int) -> torch.Tensor:

@@ -58,8 +58,8 @@ def _relatives(rows: Mapping[str, Launch], device: str) -> list[str]:
 
 def _padded(shape: str) -> str:
     """Heads are laid out in powers of two: "head 96" as "head 128"."""
-    size = re.fullmatch(r"head (\d+)", shape)
-    return shape if size is None else f"head {1 << (int(size[1]) - 1).bit_length()}"
+    size = re.fullmatch(r"head (\d+)( \w+)?", shape)
+    return shape if size is None else f"head {1 << (int(size[1]) - 1).bit_length()}{size[2] or ''}"
 
 
 @cache

@@ -19,6 +19,7 @@ from . import (
     sampling,
     write_kv,
 )
+from .fp8_cache import EIGHT, EIGHT_BY_BITS
 from .products import LAUNCH
 from .tuning import Launch, table
 
@@ -64,15 +65,15 @@ def extend_variant(head: int, launch: Launch, *, windowed: bool = False, name: s
     )  # fmt: skip
 
 
-def decode_variant(head: int, launch: Launch, *, block_m: int = 0, name: str = "", kind: int = 0) -> Variant:
-    """The decode kernel by a launch of the table, for as many queries together as a plan has at most."""
+def decode_variant(head: int, launch: Launch, *, block_m: int = 16, name: str = "", kind: int = 0) -> Variant:
+    """The decode kernel by a launch of the table; `block_m`: 16 for pieces with one reader, more for several."""
     constants = {
         "HEADS": 32, "GROUP": 4, "D": head, "BLOCK_D": head, "PAGE": 16,
-        "BLOCK_M": block_m or (128 if head < 256 else 64), "BLOCK_N": launch["block_n"], "CAPPED": False,
+        "BLOCK_M": block_m, "BLOCK_N": launch["block_n"], "CAPPED": False,
         "EXACT": False, "KIND": kind, "UNIFY": bool(launch.get("unified", 0)),
     }  # fmt: skip
     tensors = {**_tensors(kind), "Mixed": "*fp32", "Weight": "*fp32"}
-    shown = name or f"decode_attention head {head}"
+    shown = name or f"decode_attention head {head}" + (" shared" if block_m > 16 else "")
     return Variant(
         shown, decode_attention._decode, tensors, constants, NUMBERS, launch["warps"], launch["stages"]
     )  # fmt: skip
@@ -84,22 +85,40 @@ def _tensors(kind: int) -> dict[str, str]:
 
 
 def _attention_variants() -> Iterator[Variant]:
-    makers: dict[str, Any] = {"extend_attention": extend_variant, "decode_attention": decode_variant}
+    for kernel, make in (("extend_attention", _extend_variants), ("decode_attention", _decode_variants)):
+        for key, launch in table()[kernel].items():
+            device, _, shape = key.partition(" / ")
+            targets = ALL_TARGETS if device == "any" else (int(device.removeprefix("sm_")),)
+            for made in make(shape, launch):
+                name = f"{made.name}, the default" if shape == "any" else made.name
+                yield replace(made, name=name if device == "any" else f"{name}, {device}", targets=targets)
+    narrow = table()["extend_attention"]["any / head 128"], table()["decode_attention"]["any / head 128"]
+    for kind, targets in ((EIGHT, (90, 100)), (EIGHT_BY_BITS, (80,))):
+        prefill = narrow[0] if kind == EIGHT else {**narrow[0], "block_n": 32}  # as `extend_attention` has it
+        made = extend_variant(128, prefill, kind=int(kind)), decode_variant(128, narrow[1], kind=int(kind))
+        shown = "fp8 KV" if kind == EIGHT else "fp8 KV by bits"
+        yield from (replace(one, name=f"{one.name}, {shown}", targets=targets) for one in made)
+    yield decode_variant(128, {**narrow[1], "unified": 1}, name="decode_attention head 128, unified maximum")
     for head in (64, 128, 256):
-        for kernel, make in makers.items():
-            for key, launch in table()[kernel].items():
-                device, _, shape = key.partition(" / ")
-                if shape != ("any" if head == 256 else f"head {head}"):
-                    continue
-                targets = ALL_TARGETS if device == "any" else (int(device.removeprefix("sm_")),)
-                for windowed in (False, True) if kernel == "extend_attention" else (False,):
-                    kinds = {"windowed": windowed} if windowed else {}
-                    made = make(head, launch, **kinds)
-                    name = made.name if device == "any" else f"{made.name}, {device}"
-                    yield replace(made, name=name, targets=targets)
         merge = {"HEADS": 32, "D": head, "BLOCK_D": head, "BLOCK_P": 16}
         merged = {"Mixed": "*fp32", "Weight": "*fp32", "Out": "*bf16"}
         yield Variant(f"merge head {head}", decode_attention._merge, merged, merge)
+
+
+def _extend_variants(shape: str, launch: Launch) -> Iterator[Variant]:
+    """A row for "any" must do for the largest head, with masks and without."""
+    head = 256 if shape == "any" else int(shape.split()[1])
+    if not shape.endswith("masked"):
+        yield extend_variant(head, launch)
+    if shape.endswith("masked") or shape == "any":
+        yield extend_variant(head, launch, windowed=True)
+
+
+def _decode_variants(shape: str, launch: Launch) -> Iterator[Variant]:
+    """A row for "any" must do for the largest head, shared."""
+    head = 256 if shape == "any" else int(shape.split()[1])
+    shared = shape == "any" or shape.endswith("shared")
+    yield decode_variant(head, launch, block_m=(64 if head == 256 else 128) if shared else 16)
 
 
 def _row_variants() -> Iterator[Variant]:

@@ -10,7 +10,7 @@ import torch
 from ramify.kernels.ops import AttentionSpec
 from ramify.kernels.triton.batch import DeviceBatch
 from ramify.kernels.triton.decode_attention import decode_attention
-from ramify.kernels.triton.extend_attention import extend_attention, floor
+from ramify.kernels.triton.extend_attention import extend_attention
 
 from .attention_cases import SPEC, Case, ragged, run
 from .close import BOUND
@@ -157,16 +157,3 @@ def test_a_step_of_nothing(device: torch.device) -> None:
     extend_attention(case.q, case.keys, case.values, batch, SPEC, case.q)
     decode_attention(case.q, case.keys, case.values, batch, SPEC, case.q)
     assert case.q.numel() == 0
-
-
-# -- floors -----------------------------------------------------------------------------------------------------------
-
-
-def test_the_floor_counts_what_is_seen() -> None:
-    spec = replace(SPEC, heads=2, kv_heads=1, head_dim=10)
-    counted = floor([3], [5], spec, width=2)  # queries at 2, 3, 4 see 3, 4 and 5 keys
-    assert counted.operations == 4 * (3 + 4 + 5) * 2 * 10
-    assert counted.bytes == (2 * 5 * 1 + 2 * 3 * 2) * 10 * 2
-    assert floor([3], [5], replace(spec, window=2), width=2).operations == 4 * (2 + 2 + 2) * 2 * 10
-    assert floor([3], [5], replace(spec, window=2), width=2).bytes == (2 * 4 * 1 + 2 * 3 * 2) * 10 * 2  # not key 0
-    assert floor([3], [5], spec, width=2, cache_width=1).bytes == (5 * 1 + 2 * 3 * 2 * 1) * 10 * 2
