@@ -84,8 +84,10 @@ class HostStep:
             counts = -(-rows[long] // tile_rows)
             sequence = np.repeat(long, counts)
             first = np.arange(len(sequence)) - np.repeat(np.cumsum(counts) - counts, counts)
-            arrays[f"tile_sequence / {tile_rows}"] = sequence.astype(np.int32)
-            arrays[f"tile_row / {tile_rows}"] = (first * tile_rows).astype(np.int32)
+            # the tiles that see the most keys last: `extend_attention` begins with them
+            order = np.argsort((step.context - rows)[sequence] + first * tile_rows, kind="stable")
+            arrays[f"tile_sequence / {tile_rows}"] = sequence[order].astype(np.int32)
+            arrays[f"tile_row / {tile_rows}"] = (first[order] * tile_rows).astype(np.int32)
         decoding = np.flatnonzero(rows == 1).astype(np.int32)
         widths: dict[int | None, int] = {}
         for window in needs.windows if len(decoding) else ():

@@ -13,10 +13,14 @@ from ramify.kernels.torch_attention import FP8, StepTensors, paged_attention, st
 from ramify.kernels.torch_compute import TorchCompute
 from ramify.kernels.triton import decode_attention as decoding
 from ramify.kernels.triton.batch import DeviceBatch
+from ramify.kernels.triton.compute import TritonCompute
 from ramify.kernels.triton.decode_attention import decode_attention
 from ramify.kernels.triton.fp8_cache import EIGHT, EIGHT_BY_BITS
 from ramify.kernels.triton.pages import copy_pages, gather_pages, scatter_pages
 from ramify.kernels.triton.write_kv import write_kv
+
+from .close import error
+from .tiny import SHAPE, Tables, packed
 
 SPEC = AttentionSpec(layer=0, heads=2, kv_heads=2, head_dim=64, scale=0.125, rope=0)
 EDGES = [0.0, -0.0, 448.0, 449.0, 464.0, 1e9, -1e9, 2**-9, 2**-10, 3 * 2**-10, 2**-11, 2**-6, 0.0146484375, 2.0**-130]
@@ -128,6 +132,24 @@ def test_pages_of_bytes_move_whole_and_alone(width: int, device: torch.device) -
     scatter_pages(emptied, source, buffer)
     twins.scatter_pages(twin, source, buffer)
     assert torch.equal(emptied.view(torch.uint8), twin.view(torch.uint8))
+
+
+def test_a_model_over_an_fp8_cache_is_the_twins(device: torch.device) -> None:
+    """Prompts, a branch, and tokens that follow; keys and values are rounded alike, so the logits agree."""
+    twin, exact = TorchCompute("fp32", fp8_cache=True), TorchCompute("fp32")
+    runs = []
+    for place in (TritonCompute("fp32", device, fp8_cache=True), twin, exact):
+        forward = packed(place.ops)
+        place.allocate(SHAPE)
+        runs.append(place.compile(forward))
+    tables = Tables(seed=1)
+    prompts = [tables.new(), tables.new()]
+    steps = [tables.step(prompts, rows=9), tables.step(prompts)]
+    steps.append(tables.step([*prompts, tables.fork(prompts[0], 2)]))
+    for step in steps:
+        ours, theirs, wide = (run(step).cpu() for run in runs)
+        assert error(ours, theirs) <= 1e-4
+        assert 1e-3 < error(theirs, wide) < 0.2  # and fp8 is not nothing
 
 
 def test_a_cache_of_fp8_has_twice_the_tokens_in_the_same_bytes() -> None:
