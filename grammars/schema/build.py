@@ -10,7 +10,7 @@ from ..expression import EMPTY, NOTHING, Expression
 from ..program import Array, Definition, Kind, Lexeme, Member, Object, Others, Place, Program, Rules, Symbol
 from .document import escape
 from .elements import Elements
-from .emptiness import certain, plain_type, plainly_possible
+from .glance import certain, plain_type, plainly_possible
 from .keywords import TYPES
 from .layout import Layout
 from .members import Members, Named, Variant

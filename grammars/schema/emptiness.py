@@ -6,6 +6,7 @@ from collections.abc import Callable, Container
 
 from .algebra import Algebra, element
 from .decisions import Decisions
+from .glance import plainly_possible
 from .keys import KeySets
 from .members import Members, Variant
 from .numbers import number_text
@@ -14,38 +15,6 @@ from .strings import content
 from .terms import FALSE, TRUE, Node, Term, Terms
 
 _DEEPEST = 60
-_SCALARS = frozenset(("string", "number", "integer", "boolean", "null"))
-_DOUBTFUL = frozenset(
-    [
-        "$ref",
-        "$dynamicRef",
-        "$recursiveRef",
-        "allOf",
-        "anyOf",
-        "oneOf",
-        "not",
-        "if",
-        "const",
-        "exclusiveMinimum",
-        "exclusiveMaximum",
-        "multipleOf",
-        "minLength",
-        "maxLength",
-        "maxProperties",
-        "minProperties",
-        "contains",
-        "dependencies",
-        "dependentSchemas",
-        "dependentRequired",
-        "unevaluatedProperties",
-        "unevaluatedItems",
-        "patternProperties",
-        "propertyNames",
-        "prefixItems",
-        "uniqueItems",
-    ]
-)
-_OF_STRINGS = frozenset(("pattern", "format", "minLength", "maxLength"))
 
 
 class Emptiness:
@@ -238,53 +207,3 @@ def _size(normal: Normal) -> int | None:
             return None
         total += len(values)
     return total
-
-
-def certain(raw: object) -> bool:
-    """Whether a look at the keywords is enough to know that something satisfies them and that they can be followed."""
-    if type(raw) is not dict:
-        return raw is True
-    given = raw.get("type")
-    if not raw.keys().isdisjoint(_DOUBTFUL):
-        return False
-    if given == "string":
-        values = raw.get("enum", ("",))
-        return _OF_STRINGS.isdisjoint(raw) and any(type(one) is str and one.isascii() for one in values)
-    if "enum" in raw:
-        return False
-    if given == "object":
-        return "required" not in raw and type(raw.get("properties", raw)) is dict
-    if given == "array":
-        return "minItems" not in raw and "maxItems" not in raw
-    if given == "integer" or given == "number":
-        return "minimum" not in raw and "maximum" not in raw
-    return given == "boolean" or given == "null"
-
-
-def plain_type(raw: object) -> str | None:
-    """The type when what is `certain` allows all scalars of one type, and so the same as any other such schema."""
-    given = raw.get("type") if type(raw) is dict and "enum" not in raw else None
-    return given if given in _SCALARS else None
-
-
-def plainly_possible(raw: object, depth: int = 4) -> bool:
-    """Whether a look at the keywords is enough to know that something satisfies them (patterns and formats alone are
-    taken to have texts: a machine looks again)."""
-    if type(raw) is not dict:
-        return raw is True
-    if not raw.keys().isdisjoint(_DOUBTFUL) or depth == 0:
-        return False
-    given = raw.get("type")
-    if "enum" in raw:
-        return given == "string" and _OF_STRINGS.isdisjoint(raw) and str in map(type, raw["enum"] or ())
-    if given is not None and type(given) is not str:
-        return False
-    if given in _SCALARS:
-        return "minimum" not in raw or "maximum" not in raw
-    if given == "array":
-        return "maxItems" not in raw and ("minItems" not in raw or plainly_possible(raw.get("items", True), depth - 1))
-    properties, required = raw.get("properties", {}), raw.get("required", ())
-    if type(properties) is not dict or type(required) not in (list, tuple):
-        return False
-    rest = raw.get("additionalProperties", True)
-    return all(plainly_possible(properties.get(key, rest), depth - 1) for key in required)
