@@ -31,6 +31,7 @@ Entry = Mapping[str, Any]
 PLAIN = ("fp32", "bf16")
 LAUNCH = ("block_n", "block_k", "words", "splits", "warps", "stages")  # what of an entry the kernels are given
 FEW = 2  # rows for which a packed matrix is multiplied without tensor cores: beyond, they cost less than adding does
+TILE = 16  # rows that tensor cores compute at least: fewer cost as much
 MANY = 64  # rows from which arithmetic counts, and activations in 8 bits
 MOST_SPLITS = 16
 PROCESSORS = 4  # of Triton's interpreter
@@ -71,7 +72,7 @@ def by_rule(format: Format, n: int, k: int, rows: int, device: torch.device) -> 
     if format in PLAIN:
         return Product("library")
     if rows <= FEW:
-        return Product("gemv")
+        return Product("gemv", {"words": 256} if format == "int4" else {})
     if rows > MANY and format == "int8":
         return Product("w8a8")
     if rows > MANY and format == "fp8" and possible("library", format, n, k, rows, device):
@@ -102,13 +103,19 @@ def possible(kernel: Kernel, format: Format, n: int, k: int, rows: int, device: 
 
 
 def candidates(format: Format, n: int, k: int, rows: int, device: torch.device) -> Iterator[Product]:
-    """What a tuner should time for this shape; by far not all that could be launched."""
-    for kernel in ("gemv", "w8a8", "library"):
-        if possible(kernel, format, n, k, rows, device):
+    """What a tuner should time for this shape; by far not all that could be launched.
+
+    Activations in 8 bits are offered only for rows whose arithmetic may count: below, they would cost quality for bytes
+    that nobody waits for.
+    """
+    eight = {"int8": "w8a8", "fp8": "library"}.get(format)
+    for kernel in ("w8a8", "library"):
+        if possible(kernel, format, n, k, rows, device) and (kernel != eight or rows > TILE):
             yield Product(kernel)
     if rows <= MOST_ROWS:
-        for columns in (2, 4, 8, 16):
-            yield Product("gemv", {"block_n": columns})
+        for columns in (4, 8, 16):
+            for words in (128, 256) if format == "int4" else (0,):
+                yield Product("gemv", {"block_n": columns} | ({"words": words} if words else {}))
     if rows <= 4 * MANY or format == "int4":
         by_two = splits(n, k, rows, device)
         for block_k in (64, 128):

@@ -202,7 +202,8 @@ def _product_variants() -> Iterator[Variant]:
     for format in ("bf16", "int8", "fp8", "int4"):
         four = format == "int4"
         for asked in (1, 2) if four else (1, 4):
-            yield _named(f"int4_gemv {asked} rows" if four else f"gemv {format} {asked} rows", format, "gemv", asked)
+            name = f"int4_gemv {asked} rows" if four else f"gemv {format} {asked} rows"
+            yield _named(name, format, "gemv", asked, {"words": 256} if four else {})
         for asked, cuts in ((16, 2), (64, 1), (128, 1)):
             name = f"int4_matmul {asked} rows" if four else f"flat_matmul {format} {asked} rows"
             yield _named(name, format, "flat", asked, {"splits": cuts})

@@ -61,6 +61,8 @@ def test_what_is_chosen_and_what_is_tried_can_be_done(format: Format, n: int, k:
         assert possible(one.kernel, format, n, k, rows, CPU)
         assert set(one.launch) <= set(products.LAUNCH)
         assert one.launch.get("splits", 1) <= max(1, k // 32)
+    eight = {"fp8": "library", "int8": "w8a8"}.get(format)
+    assert rows > products.TILE or eight not in {one.kernel for one in candidates(format, n, k, rows, CPU)}
     assert not possible("gemv", format, n, k, MOST_ROWS + 1, CPU)
 
 
