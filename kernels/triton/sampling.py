@@ -140,6 +140,13 @@ def _value(bits):
 
 
 @triton.jit
+def _first(high, at, best):
+    """The smallest of the indices whose lanes hold the largest value; -1 when that is -inf."""
+    index = tl.min(tl.where(high == best, at, 2147483647), 0)
+    return tl.where(best == -float("inf"), -1, index)
+
+
+@triton.jit
 def _order(value):
     """The inverse: int64, so that there is room on both sides."""
     bits = value.to(tl.int32, bitcast=True)
@@ -160,20 +167,25 @@ def _sample(
     mask = tl.load(mask_of + draw).to(tl.int64)
     heat = tl.load(temperature + draw)
 
-    raw_best = -float("inf")  # of the model's own row, for the log-probability
-    raw_sum = 0.0
-    best = -float("inf")  # of the edited and masked row
-    winner = -1
+    # every lane keeps its own, and lanes meet once a pass: what they say to each other costs more than reading does
+    raw_high = tl.full([BLOCK], float("-inf"), tl.float32)  # of the model's own row, for the log-probability
+    raw_sum = tl.zeros([BLOCK], tl.float32)
+    high = tl.full([BLOCK], float("-inf"), tl.float32)  # of the edited and masked row
+    at = tl.zeros([BLOCK], tl.int32)
     for start in range(0, vocabulary, BLOCK):
         i, x = _row(x_row, Masks, mask, start, vocabulary, words, BLOCK)
         raw = tl.load(raw_row + i, mask=i < vocabulary, other=float("-inf")).to(tl.float32)
-        higher = tl.maximum(raw_best, tl.max(raw, 0))
+        higher = tl.maximum(raw_high, raw)
         settled = tl.where(higher == -float("inf"), 0.0, higher)
-        raw_sum = raw_sum * tl.exp(raw_best - settled) + tl.sum(tl.exp(raw - settled), 0)
-        raw_best = higher
-        top, at = tl.max(x, 0, return_indices=True)
-        winner = tl.where(top > best, start + at, winner)
-        best = tl.maximum(best, top)
+        raw_sum = raw_sum * tl.exp(raw_high - settled) + tl.exp(raw - settled)
+        raw_high = higher
+        at = tl.where(x > high, i, at)
+        high = tl.maximum(high, x)
+    raw_best = tl.max(raw_high, 0)
+    settled_best = tl.where(raw_best == -float("inf"), 0.0, raw_best)
+    total = raw_best + tl.log(tl.sum(raw_sum * tl.exp(raw_high - settled_best), 0))
+    best = tl.max(high, 0)
+    winner = _first(high, at, best)
 
     if heat > 0.0 and best > -float("inf"):
         k = tl.load(top_k + draw)
@@ -184,32 +196,32 @@ def _sample(
         if k > 0 and k < vocabulary:
             floor = _threshold(x_row, Masks, mask, vocabulary, words, best, heat, k.to(tl.float32), False, floor, BLOCK)
         if p < 1.0:
-            whole = 0.0
             steepness = 1.4426950408889634 / heat
+            weights = tl.zeros([BLOCK], tl.float32)
             for start in range(0, vocabulary, BLOCK):
                 _, x = _row(x_row, Masks, mask, start, vocabulary, words, BLOCK)
-                whole += tl.sum(tl.where(x >= floor, tl.exp2((x - best) * steepness), 0.0), 0)
+                weights += tl.where(x >= floor, tl.exp2((x - best) * steepness), 0.0)
+            whole = tl.sum(weights, 0)
             floor = _threshold(x_row, Masks, mask, vocabulary, words, best, heat, p * whole, True, floor, BLOCK)
         cut = tl.maximum(cut, floor)
         noise_seed = tl.load(seed + draw)
-        high = -float("inf")
+        high = tl.full([BLOCK], float("-inf"), tl.float32)
         for start in range(0, vocabulary, BLOCK):
             i, x = _row(x_row, Masks, mask, start, vocabulary, words, BLOCK)
             u = tl.minimum(tl.maximum(tl.rand(noise_seed, i), 1e-10), 0.99999994)  # neither logarithm is infinite
             noisy = tl.where((x >= cut) & (x > -float("inf")), x / heat - tl.log(-tl.log(u)), -float("inf"))
-            top, at = tl.max(noisy, 0, return_indices=True)
-            winner = tl.where(top > high, start + at, winner)
-            high = tl.maximum(high, top)
+            at = tl.where(noisy > high, i, at)
+            high = tl.maximum(high, noisy)
+        winner = _first(high, at, tl.max(high, 0))
     tl.store(Token + draw, winner)
     tl.store(Drawn + draw, winner)
     chosen = tl.load(raw_row + tl.maximum(winner, 0)).to(tl.float32)
-    likelier = 0
+    likelier = tl.zeros([BLOCK], tl.int32)
     for start in range(0, vocabulary, BLOCK):
         i = start + tl.arange(0, BLOCK)
         raw = tl.load(raw_row + i, mask=i < vocabulary, other=float("-inf")).to(tl.float32)
-        likelier += tl.sum((raw > chosen).to(tl.int32), 0)
-    total = raw_best + tl.log(raw_sum)
-    tl.store(Rank + draw, 1 + likelier)
+        likelier += (raw > chosen).to(tl.int32)
+    tl.store(Rank + draw, 1 + tl.sum(likelier, 0))
     tl.store(Total + draw, total)
     tl.store(Logprob + draw, chosen - total)
 
@@ -230,29 +242,35 @@ def _threshold(
     b = _order(best - 6.0 * heat)
     c = _order(best - 2.0 * heat)
     while (high - low > 1) & (at_low - at_high > 1.0):  # invariant: `low` is enough, `high` is not
-        at_a = 0.0
-        at_b = 0.0
-        at_c = 0.0
-        weight_a = 0.0
-        weight_b = 0.0
-        weight_c = 0.0
+        counts = tl.zeros([BLOCK], tl.int32)  # a lane's three counts, ten bits each: it sees fewer than 1024 tokens
+        heavy_a = tl.zeros([BLOCK], tl.float32)
+        heavy_b = tl.zeros([BLOCK], tl.float32)
+        heavy_c = tl.zeros([BLOCK], tl.float32)
+        value_a = tl.maximum(floor, _value(a.to(tl.int32)))
+        value_b = tl.maximum(floor, _value(b.to(tl.int32)))
+        value_c = tl.maximum(floor, _value(c.to(tl.int32)))
         for start in range(0, vocabulary, BLOCK):
             _, x = _row(x_row, Masks, mask, start, vocabulary, words, BLOCK)
-            in_a = (x >= _value(a.to(tl.int32))) & (x >= floor) & (x > -float("inf"))
-            in_b = in_a & (x >= _value(b.to(tl.int32)))
-            in_c = in_b & (x >= _value(c.to(tl.int32)))
-            at_a += tl.sum(in_a.to(tl.float32), 0)
-            at_b += tl.sum(in_b.to(tl.float32), 0)
-            at_c += tl.sum(in_c.to(tl.float32), 0)
+            there = x > -float("inf")
+            reaches_a = there & (x >= value_a)
+            reaches_b = there & (x >= value_b)
+            reaches_c = there & (x >= value_c)
+            counts += reaches_a.to(tl.int32) + (reaches_b.to(tl.int32) << 10) + (reaches_c.to(tl.int32) << 20)
             if weighted:
                 w = tl.exp2((x - best) * steepness)
-                weight_a += tl.sum(tl.where(in_a, w, 0.0), 0)
-                weight_b += tl.sum(tl.where(in_b, w, 0.0), 0)
-                weight_c += tl.sum(tl.where(in_c, w, 0.0), 0)
-        if not weighted:
-            weight_a = at_a
-            weight_b = at_b
-            weight_c = at_c
+                heavy_a += tl.where(reaches_a, w, 0.0)
+                heavy_b += tl.where(reaches_b, w, 0.0)
+                heavy_c += tl.where(reaches_c, w, 0.0)
+        at_a = tl.sum(counts & 1023, 0).to(tl.float32)
+        at_b = tl.sum((counts >> 10) & 1023, 0).to(tl.float32)
+        at_c = tl.sum(counts >> 20, 0).to(tl.float32)
+        weight_a = at_a
+        weight_b = at_b
+        weight_c = at_c
+        if weighted:
+            weight_a = tl.sum(heavy_a, 0)
+            weight_b = tl.sum(heavy_b, 0)
+            weight_c = tl.sum(heavy_c, 0)
         if weight_c >= wanted:
             low = c
             at_low = at_c
