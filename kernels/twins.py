@@ -84,6 +84,8 @@ class TorchChosen:
     ranks: torch.Tensor  # [D] int32
 
     def read(self) -> ChosenTokens:
+        if self.tokens.is_cuda:  # copies of nothing would not wait
+            torch.cuda.current_stream(self.tokens.device).synchronize()
         return ChosenTokens(
             self.tokens.cpu().numpy(),
             self.logprobs.cpu().numpy(),

@@ -21,6 +21,11 @@ class Wanted(NamedTuple):
     row: int
     reported: Sequence[int] = ()
 
+    @property
+    def rows(self) -> slice:
+        """All of them."""
+        return slice(self.row, self.row + max(1, len(self.reported)))
+
 
 class Batch(NamedTuple):
     """A step, and the uses of its rows of logits."""

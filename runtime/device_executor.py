@@ -1,7 +1,8 @@
 """An executor whose steps are begun and read later: the device chooses, and the next step follows unread draws.
 
-Only who must see logits is served by the host: reports on known tokens, whole distributions, callbacks that edit rows.
-A step that has such a row is grounded: nothing is launched before it is collected.
+Logits that the host must see (to report on known tokens, as whole distributions) travel to it behind the step. Where it
+must see them before a token is chosen (callbacks that edit rows), or where they are many, the step is grounded: nothing
+is launched before it is collected.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from .sampling.sampler import Sampler
 from .scheduling.plan import Chunk, Plan, StepResult
 from .ticket import Ticket
 
+MOST_SEEN = 64  # rows of logits that are kept on the host for one step in flight
+
 
 @dataclass(slots=True)
 class ModelFlight:
@@ -32,6 +35,7 @@ class ModelFlight:
     grounded: bool
     drawn: list[Ticket] = field(default_factory=list)  # in the order of the draws
     chosen: Chosen | None = None
+    seen: list[tuple[Wanted, torch.Tensor]] = field(default_factory=list)  # logits, there once the draws are
     tokens: dict[int, Sequence[int]] = field(default_factory=dict)  # chosen by the host
     errors: dict[int, Exception] = field(default_factory=dict)
 
@@ -58,10 +62,11 @@ class DeviceExecutor(ModelExecutor):
         with memory_of_the_device():
             logits = self._forward(step)
         self.forward_seconds += perf_counter() - started
-        return ModelFlight(plan, wanted, logits, any(one.reported or on_host(one.ticket) for one in wanted))
+        rows = sum(len(one.reported) or distributed(one) for one in wanted)
+        return ModelFlight(plan, wanted, logits, rows > MOST_SEEN or any(map(edited, wanted)))
 
     def choose(self, flight: ModelFlight, live: Mapping[int, Chunk]) -> None:
-        """Begin to draw tokens; what the host does itself is done when this returns."""
+        """Begin to draw tokens, and to bring home what the host must see."""
         logits, errors = flight.logits, flight.errors
         assert logits is not None, "tokens are chosen once"
         for request_id, chunk in live.items():
@@ -69,13 +74,14 @@ class DeviceExecutor(ModelExecutor):
         wanted = [one for one in flight.wanted if one.ticket.request.id in live]
         choosing = [one for one in wanted if not one.reported and live[one.ticket.request.id].samples]
         errors |= self._look(one.ticket for one in choosing)
-        self._report(logits, wanted, errors)
         choosing = [one for one in choosing if one.ticket.request.id not in errors]
-        there = [one for one in choosing if not on_host(one.ticket)]
-        here = [one for one in choosing if on_host(one.ticket)]
+        seen = [one for one in wanted if one.reported] + [one for one in choosing if distributed(one)]
+        here = [one for one in choosing if edited(one)]
+        there = [one for one in choosing if not edited(one) and not distributed(one)]
         flight.drawn = [one.ticket for one in there]
         draws = self._drawing.draws([one.ticket.row for one in there], [one.row for one in there])
         with memory_of_the_device():
+            flight.seen = [(one, logits[one.rows] if flight.grounded else homeward(logits[one.rows])) for one in seen]
             flight.chosen = self._choose_there(logits, draws)
         if here:
             rows = logits[[one.row for one in here]]
@@ -83,16 +89,33 @@ class DeviceExecutor(ModelExecutor):
         flight.logits = None
 
     def collect(self, flight: ModelFlight) -> StepResult:
-        """Wait for the draws."""
+        """Wait for the draws, and with them for all that was launched before them."""
         assert flight.chosen is not None, "nothing was chosen yet"
         started = perf_counter()
         chosen = flight.chosen.read()
         self.forward_seconds += perf_counter() - started
+        self._report([(one, rows) for one, rows in flight.seen if one.reported], flight.errors)
+        for one, rows in flight.seen:
+            if not one.reported:
+                one.ticket.next_token = self._sampler.distribution(rows[0])
+                flight.tokens[one.ticket.request.id] = ()
         choices = self._drawing.choices([ticket.row for ticket in flight.drawn], chosen)
-        tokens = flight.tokens | offered(flight.drawn, choices, flight.errors)
-        return StepResult(tokens, flight.errors)
+        return StepResult(flight.tokens | offered(flight.drawn, choices, flight.errors), flight.errors)
 
 
-def on_host(ticket: Ticket) -> bool:
-    """Whether only the host can do what this request asks for."""
-    return ticket.params.max_tokens == 0 or ticket.row.edit is not None
+def distributed(one: Wanted) -> bool:
+    """Whether the row is wanted whole, and no token of it."""
+    return not one.reported and one.ticket.params.max_tokens == 0
+
+
+def edited(one: Wanted) -> bool:
+    """Whether a callback changes the row before a token is chosen: that is for the host."""
+    return not one.reported and not distributed(one) and one.ticket.row.edit is not None
+
+
+def homeward(rows: torch.Tensor) -> torch.Tensor:
+    """A copy for the host. It is there when anything that is launched next on the device has come to its end."""
+    if rows.device.type != "cuda":
+        return rows.clone()
+    home = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+    return home.copy_(rows, non_blocking=True)

@@ -44,7 +44,7 @@ class ModelExecutor:
         with memory_of_the_device():
             logits = self._forward(step)  # [R, vocabulary]
         self.forward_seconds += perf_counter() - started
-        self._report(logits, wanted, errors)
+        self._report([(one, logits[one.rows]) for one in wanted if one.reported], errors)
         choosing = [one for one in wanted if not one.reported and one.ticket.request.id not in errors]
         tokens = self._choose(logits, [one.ticket for one in choosing], [one.row for one in choosing], errors)
         return StepResult(tokens, errors)
@@ -59,15 +59,13 @@ class ModelExecutor:
                 errors[ticket.request.id] = error
         return errors
 
-    def _report(self, logits: torch.Tensor, wanted: Iterable[Wanted], errors: dict[int, Exception]) -> None:
-        """Keep what the logits say about known tokens, where that was asked for."""
-        for one in wanted:
-            if one.reported:
-                try:
-                    rows = logits[one.row : one.row + len(one.reported)]
-                    one.ticket.record_reported(self._sampler, one.reported, rows)
-                except Exception as error:
-                    errors[one.ticket.request.id] = error
+    def _report(self, seen: Iterable[tuple[Wanted, torch.Tensor]], errors: dict[int, Exception]) -> None:
+        """Keep what these rows of logits say about known tokens, where that was asked for."""
+        for one, rows in seen:
+            try:
+                one.ticket.record_reported(self._sampler, one.reported, rows)
+            except Exception as error:
+                errors[one.ticket.request.id] = error
 
     def _choose(
         self, logits: torch.Tensor, tickets: Sequence[Ticket], rows: Sequence[int], errors: dict[int, Exception]

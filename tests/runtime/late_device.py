@@ -16,16 +16,31 @@ from ramify.kernels.torch_compute import TorchCompute
 
 
 class Late(torch.Tensor):
-    """Logits that the device has not made yet: the host that touches them waits, as for any copy from a device."""
+    """Logits that the device has not made yet: the host that touches them waits, as for any copy from a device.
+
+    Not for a view of them, nor for a `clone`, which is made when the device comes to it: as a copy to pinned memory.
+    """
 
     device_queue: LateCompute
 
     @classmethod
+    def of(cls, logits: torch.Tensor, device: LateCompute) -> Late:
+        late = logits.as_subclass(cls)
+        late.device_queue = device
+        return late
+
+    @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for one in args:
-            if isinstance(one, Late):
-                one.device_queue.wait()
+        late = next(one for one in args if isinstance(one, Late))
         with torch._C.DisableTorchFunctionSubclass():
+            if func is torch.Tensor.__getitem__ and isinstance(args[1], slice):
+                return cls.of(func(*args), late.device_queue)
+            if func is torch.Tensor.clone:
+                copy, plain = torch.full(late.shape, float("nan")), late.as_subclass(torch.Tensor)
+                late.device_queue.tell(lambda: copy.copy_(plain))
+                return copy
+            if func.__name__ != "__get__":  # an attribute says nothing of the contents
+                late.device_queue.wait()
             return func(*args, **(kwargs or {}))
 
 
@@ -57,7 +72,7 @@ class LateCompute(TorchCompute):
         self.broken: Exception | None = None  # from now on every step fails with it, on the device
         self.most_tokens = self.most_draws = 10**9  # in a step, before there is no memory for more
         self.launched: list[torch.Tensor] = []
-        self._told: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._pause = pause
         self._width: int | None = None
         self._logits: torch.Tensor | None = None
@@ -71,10 +86,14 @@ class LateCompute(TorchCompute):
             time.sleep(chooser.choice([0.0, 0.0, 1.0]) * self._pause)
             task()
 
+    def tell(self, task: Callable[[], object]) -> None:
+        """To be done behind all that was told before."""
+        self._told.put(task)
+
     def wait(self) -> None:
         """Until everything is done that was told."""
         done = threading.Event()
-        self._told.put(done.set)
+        self.tell(done.set)
         assert done.wait(60)
 
     def compile(self, forward: Forward) -> Callable[[Step], torch.Tensor]:
@@ -88,10 +107,8 @@ class LateCompute(TorchCompute):
                 self._width = run(step).shape[1]
             logits = torch.full((len(step.logit_rows), self._width), float("nan"))
             self.launched = [*self.launched[-9:], logits]
-            self._told.put(lambda: self._forward(run, step, logits))
-            late = logits.as_subclass(Late)
-            late.device_queue = self
-            return late
+            self.tell(lambda: self._forward(run, step, logits))
+            return Late.of(logits, self)
 
         return launch
 
@@ -110,7 +127,7 @@ class LateCompute(TorchCompute):
         chosen = LateChosen(self)
         with torch._C.DisableTorchFunctionSubclass():
             plain = logits.as_subclass(torch.Tensor)
-        self._told.put(lambda: self._choose(plain, draws, chosen))
+        self.tell(lambda: self._choose(plain, draws, chosen))
         return chosen
 
     def _choose(self, logits: torch.Tensor, draws: Draws, chosen: LateChosen) -> None:

@@ -141,6 +141,26 @@ def test_streams_forks_and_answers_that_go_on(tiny_model: Path) -> None:
     same(tiny_model, ask)
 
 
+def test_rows_that_the_host_must_see_do_not_hold_the_device_up(tiny_model: Path) -> None:
+    params = GREEDY.replace(ignore_eos=True, max_tokens=40)
+    with engine(tiny_model, True) as one:
+        grounded: list[bool] = []
+        sound = one._loop.executor.launch  # type: ignore[attr-defined]
+
+        def launch(*given: Any) -> Any:
+            flight = sound(*given)
+            grounded.append(flight.grounded)
+            return flight
+
+        one._loop.executor.launch = launch  # type: ignore[attr-defined]
+        steady = one.stream(PROMPT, params)
+        one.score(PROMPT, [" fox", " dog and cat", "!"])
+        one.generate(PROMPT, params, prompt_logprobs=1)
+        assert steady.result(30).text and not any(grounded)
+        one.generate("x" * 200, GREEDY, prompt_logprobs=1)  # many rows at once
+        assert any(grounded)
+
+
 def test_scores_are_the_same(tiny_model: Path) -> None:
     def ask(one: Engine) -> Any:
         scores = one.score([PROMPT, PROMPT[:9]], [[" fox", " dog and cat", "!"], [" a", " quick brown fox"]])
@@ -404,6 +424,20 @@ def test_masks_made_before_the_commit_would_be_seen(tiny_model: Path, monkeypatc
     with engine(tiny_model, True) as one, pytest.raises((AssertionError, RequestFailed)):
         answer = one.generate(PROMPT, GREEDY, regex="([a-z][0-9]){9}", jump_forward=False)
         assert re.fullmatch("([a-z][0-9]){9}", answer.text)
+
+
+def test_logits_that_are_read_before_they_are_home_would_be_seen(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = DeviceExecutor.choose
+
+    def hasty(self: DeviceExecutor, flight: Any, live: Any) -> None:
+        sound(self, flight, live)
+        flight.seen = [(one, rows.clone()) for one, rows in flight.seen]
+
+    monkeypatch.setattr(DeviceExecutor, "choose", hasty)
+    with pytest.raises(AssertionError):
+        same(tiny_model, lambda one: [told(one.generate(PROMPT[n:], GREEDY, prompt_logprobs=1)) for n in range(9)])
 
 
 def test_logits_that_are_read_too_late_would_be_seen(tiny_model: Path) -> None:
