@@ -93,11 +93,13 @@ def _attention_variants() -> Iterator[Variant]:
                 name = f"{made.name}, the default" if shape == "any" else made.name
                 yield replace(made, name=name if device == "any" else f"{name}, {device}", targets=targets)
     narrow = table()["extend_attention"]["any / head 128"], table()["decode_attention"]["any / head 128"]
-    for kind, targets in ((EIGHT, (90, 100)), (EIGHT_BY_BITS, (80,))):
-        prefill = narrow[0] if kind == EIGHT else {**narrow[0], "block_n": 32}  # as `extend_attention` has it
-        made = extend_variant(128, prefill, kind=int(kind)), decode_variant(128, narrow[1], kind=int(kind))
-        shown = "fp8 KV" if kind == EIGHT else "fp8 KV by bits"
-        yield from (replace(one, name=f"{one.name}, {shown}", targets=targets) for one in made)
+    kinds: tuple[tuple[int, str, tuple[int, ...]], ...] = (
+        (int(EIGHT), "fp8 KV", (90, 100)), (int(EIGHT_BY_BITS), "fp8 KV by bits", (80,))
+    )  # fmt: skip
+    for kind, shown, eight in kinds:
+        prefill = narrow[0] if kind == int(EIGHT) else {**narrow[0], "block_n": 32}  # as `extend_attention` has it
+        for one in (extend_variant(128, prefill, kind=kind), decode_variant(128, narrow[1], kind=kind)):
+            yield replace(one, name=f"{one.name}, {shown}", targets=eight)
     yield decode_variant(128, {**narrow[1], "unified": 1}, name="decode_attention head 128, unified maximum")
     for head in (64, 128, 256):
         merge = {"HEADS": 32, "D": head, "BLOCK_D": head, "BLOCK_P": 16}
