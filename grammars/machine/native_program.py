@@ -37,6 +37,10 @@ class ExpressionBatch:
     def add(self, expression: Expression) -> None:
         """One more; afterwards it is in `made` or in `known`."""
         code, made, known = self.code, self.made, self._known.get
+        if type(expression) is Concat and expression.text is not None:  # as most are: a property's name
+            if known(expression) is None and expression not in made:
+                self._add_text(expression, expression.text)
+            return
         if isinstance(expression, ByteSet):
             if known(expression) is None and expression not in made:
                 code.frombytes(_set_code(expression.bits))
@@ -59,9 +63,7 @@ class ExpressionBatch:
                 code.extend((ADD_MADE, number))
             elif type(one) is Concat:
                 if one.text is not None:
-                    code.extend((ADD_TEXT, len(one.text)))
-                    code.frombytes(one.text + bytes(-len(one.text) % 4))
-                    made[one] = len(made)
+                    self._add_text(one, one.text)
                 else:
                     stack += (one, None, *reversed(one.parts))
             elif isinstance(one, (Either, Both)):
@@ -69,6 +71,11 @@ class ExpressionBatch:
             else:
                 assert isinstance(one, (Not, Repeat))
                 stack += (one, None, one.inner)
+
+    def _add_text(self, one: Expression, text: bytes) -> None:
+        self.code.extend((ADD_TEXT, len(text)))
+        self.code.frombytes(text + bytes(-len(text) % 4))
+        self.made[one] = len(self.made)
 
 
 def _operation(one: Expression) -> tuple[int, ...]:
