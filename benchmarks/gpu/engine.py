@@ -57,10 +57,9 @@ def idle(scene: Scene, engine: ramify.Engine, batch: int) -> tuple[float, int]:
         scene.randn(16).sum().item()
     tokens = scene.pick(2048, 10)
     running = Decoding(engine, prompts(scene, batch, scene.pick(1024, 8)), tokens, skip=scene.pick(16, 2))
-    if not running.ready.wait(300):
-        raise TimeoutError("the requests did not begin to decode within 300 s")
+    running.begin()
     with profile(activities=[activity]) as traced:
-        running.over.wait(scene.pick(0.6, 300))
+        running.wait(running.over, scene.pick(0.6, 60))
     running.abandon()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"

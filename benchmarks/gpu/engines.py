@@ -85,6 +85,20 @@ class Decoding:
 
         return count
 
+    def wait(self, event: threading.Event, seconds: float = 120) -> bool:
+        """Whether it came in time. Raises what a request failed with, instead of waiting for it."""
+        until = perf_counter() + seconds
+        while not event.wait(0.01) and perf_counter() < until:
+            for stream in self.streams:
+                if stream.done and (error := stream.error) is not None:
+                    raise error
+        return event.is_set()
+
+    def begin(self) -> None:
+        """Come back when all decode."""
+        if not self.wait(self.ready):
+            raise TimeoutError("the requests did not begin to decode within two minutes")
+
     def finish(self) -> None:
         for stream in self.streams:
             stream.result()
@@ -118,10 +132,9 @@ def steady(scene: Scene, engine: ramify.Engine, batch: int) -> Steady:
 def _steady(scene: Scene, engine: ramify.Engine, batch: int, tokens: int) -> Steady:
     length = scene.pick(1024, 8)
     running = Decoding(engine, prompts(scene, batch, length), tokens, skip=scene.pick(16, 2))
-    if not running.ready.wait(300):
-        raise TimeoutError("the requests did not begin to decode within 300 s")
+    running.begin()
     before, started = engine.stats().steps, perf_counter()
-    running.over.wait(300)
+    running.wait(running.over)
     steps, seconds = engine.stats().steps - before, perf_counter() - started
     running.finish()
     return Steady(batch, length + tokens / 2, steps, seconds / max(1, steps))
