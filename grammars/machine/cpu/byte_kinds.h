@@ -7,26 +7,46 @@
 
 namespace ramify {
 
-constexpr u32 BYTE_KINDS = 32;
-constexpr u8 BEYOND_ASCII = 31;
+constexpr u32 NO_CHARACTER = 1u << 30;      // bytes beyond ASCII that are no UTF-8 from here on
+constexpr u32 CHARACTERS = 1u << 31;  // characters beyond ASCII, the last of which may be cut
+constexpr u32 NOT_ASCII = NO_CHARACTER | CHARACTERS;
 
-// Every byte's kind. Bytes that are no character by themselves are of one kind, which no state goes round on.
-inline const std::array<u8, 256>& byte_kinds() {
-    static const std::array<u8, 256> kinds = [] {
-        std::array<u8, 256> found;
-        found.fill(BEYOND_ASCII);
-        for (int byte = 0; byte < 128; byte++) found[size_t(byte)] = 0;  // control characters, and the rest
+// The kind of every byte of ASCII, as a bit.
+inline const std::array<u32, 128>& ascii_kinds() {
+    static const std::array<u32, 128> kinds = [] {
+        std::array<u32, 128> found;
+        found.fill(1);  // control characters
         const char* alike[] = {"0", "123456789", "abcdef", "ghijklmnopqrstuvwxyz", "ABCDEF", "GHIJKLMNOPQRSTUVWXYZ",
                                "_", "-", ".", " ", "\n\r", "\t", "\"", "\\", "'", "/", ":", ",", "@", "+", "<>&", "=",
-                               "()", "[]", "{}", "*", "#", "!$%", "?", ";|^`~"};
-        u8 kind = 1;
+                               "()", "[]", "{}", "*", "#", "!$%", "?;|^`~"};
+        u32 kind = 2;
         for (const char* characters : alike) {
-            for (const char* at = characters; *at; at++) found[u8(*at)] = kind;
-            kind++;
+            for (const char* at = characters; *at; at++) found[size_t(*at)] = kind;
+            kind <<= 1;
         }
         return found;
     }();
     return kinds;
 }
+
+// Where in a character of UTF-8 one is: what may come next, of how many bytes yet.
+struct InCharacter {
+    u8 left = 0, low = 0, high = 0;
+    bool broken = false;  // there was something that is no UTF-8
+
+    bool between() const { return !left && !broken; }
+    InCharacter after(u8 byte) const {
+        if (broken) return *this;
+        if (left) return byte < low || byte > high ? bad() : InCharacter{u8(left - 1), 0x80, 0xbf, false};
+        if (byte < 0x80) return {};
+        if (byte < 0xc2 || byte > 0xf4) return bad();
+        if (byte < 0xe0) return {1, 0x80, 0xbf, false};
+        if (byte < 0xf0) return {2, u8(byte == 0xe0 ? 0xa0 : 0x80), u8(byte == 0xed ? 0x9f : 0xbf), false};
+        return {3, u8(byte == 0xf0 ? 0x90 : 0x80), u8(byte == 0xf4 ? 0x8f : 0xbf), false};
+    }
+
+  private:
+    static InCharacter bad() { return {0, 0, 0, true}; }
+};
 
 }  // namespace ramify

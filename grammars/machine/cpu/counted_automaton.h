@@ -1,8 +1,7 @@
 // The automaton of X beside P x* R, which counts the x: in two parts, so that counts are no part of its states.
 #pragma once
 
-#include "byte_kinds.h"
-#include "lexemes.h"
+#include "staying.h"
 
 namespace ramify {
 
@@ -56,17 +55,16 @@ class CountedAutomaton {
         return rows_[slot];
     }
     size_t bytes() const { return states_.size() * (sizeof(Known) + 24) + rows_.size() * 4; }
-    // The kinds of bytes that are each one more x and nothing else; not where a text may end.
+    // The kinds of bytes and characters that are each one more x and nothing else; not where a text may end.
     u32 round(u32 id) {
-        if (states_[id].round != UNASKED) return states_[id].round;
-        u32 away = 1u << BEYOND_ASCII;
-        const State& is = states_[id].is;
-        if (is.behind || is.place != EMPTY || is.left || states_[id].ends)
-            away = ~0u;
-        else
-            for (u32 byte = 0; byte < 128; byte++)
-                away |= u32(step(id, u8(byte)) != id * 2 + 1) << byte_kinds()[byte];
-        return states_[id].round = ~away;
+        if (states_[id].round != UNASKED) return u32(states_[id].round);
+        u32 away = NOT_ASCII;
+        const State is = states_[id].is;
+        if (is.behind || is.place != EMPTY || is.left || states_[id].ends) return u32(states_[id].round = 0);
+        if (is.others == ANYTHING && staying_.has_characters(inner_)) away = NO_CHARACTER;
+        for (u32 byte = 0; byte < 128; byte++)
+            if (step(id, u8(byte)) != id * 2 + 1) away |= ascii_kinds()[byte];
+        return u32(states_[id].round = u32(~away));
     }
     bool behind(u32 id) const { return states_[id].is.behind; }
     bool may_end(u32 id) const { return states_[id].ends; }
@@ -78,12 +76,13 @@ class CountedAutomaton {
     }
 
   private:
-    static constexpr u32 UNASKED = NONE - 2;
+    static constexpr u32 UNASKED = NONE - 2;  // no set of kinds: it would have all but two
     struct Known {
         State is;
         u32 partition, row;
         bool ends;
-        u32 rest, round;
+        u32 rest;
+        u64 round;  // UNASKED, or kinds
     };
 
     u32 explored(State state, u8 byte) {
@@ -187,6 +186,7 @@ class CountedAutomaton {
     }
 
     Lexemes& lexemes_;
+    Staying staying_{lexemes_};
     u32 inner_, after_;
     std::vector<Known> states_;
     HashIndex index_;

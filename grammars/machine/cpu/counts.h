@@ -129,12 +129,11 @@ class Counts {
             bool behind = automaton.behind(place.state);
             for (u32 token = node.token; token != NONE; token = trie_.same[token])
                 (alone && behind ? gone : staying).push_back({place.count + rest, token});
-            if (node.below && !(node.below & ~automaton.round(place.state))) {  // each byte is one x more
-                for (u32 i = trie_.before[at + 1]; i < trie_.before[node.end]; i++) {
-                    u32 count = place.count + rest + trie_.tokens[i].length - node.depth;
+            if (node.below && !(node.below & ~automaton.round(place.state))) {  // each character is one x more
+                u32 whole = place.count + rest - trie_.characters(trie_.some_token(at), node.depth);
+                for (u32 i = trie_.before[at + 1]; i < trie_.before[node.end]; i++)
                     for (u32 token = trie_.tokens[i].token; token != NONE; token = trie_.same[token])
-                        staying.push_back({count, token});
-                }
+                        staying.push_back({whole + trie_.tokens[i].characters, token});
                 at = node.end;
                 continue;
             }

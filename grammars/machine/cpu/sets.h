@@ -84,7 +84,7 @@ class Sets {
         return slot;
     }
 
-    // Kinds of bytes of which no text leads to the set where nothing goes on.
+    // Kinds of characters of which no text leads to the set where nothing goes on.
     u32 staying(u32 id) {
         Set& set = all_[id];
         u32 asked = set.asked++;
@@ -111,8 +111,9 @@ class Sets {
     u32 round(u32 id) const {
         const Set& set = all_[id];
         const Partition& partition = lexemes_.nodes.partitions[set.partition];
-        u32 away = 1u << BEYOND_ASCII;
-        for (u32 byte = 0; byte < 128; byte++) away |= u32(set.next[partition.of[byte]] != id) << byte_kinds()[byte];
+        u32 away = NOT_ASCII;
+        for (u32 byte = 0; byte < 128; byte++)
+            if (set.next[partition.of[byte]] != id) away |= ascii_kinds()[byte];
         return ~away;
     }
 

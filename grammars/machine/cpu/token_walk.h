@@ -33,7 +33,7 @@ class WalkStates {
         return added.first->second;
     }
     u8 flags(u32 number) const { return states_[number].flags; }
-    // Kinds of bytes of which no text leads out.
+    // Kinds of characters of which no text leads out.
     u32 staying(u32 number) const { return states_[number].staying; }
     u32 step(u32 number, u8 byte) {
         u32 found = next_[number * 256 + byte];

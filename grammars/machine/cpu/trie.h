@@ -18,7 +18,7 @@ struct TrieNode {
 };
 
 struct TrieToken {
-    u32 token, length;
+    u32 token, characters;  // the bytes of it that begin a character
 };
 
 class Trie {
@@ -69,9 +69,10 @@ class Trie {
         for (u32 child = 1; child < nodes.size(); child = nodes[child].end) first[nodes[child].byte] = child;
         for (const TrieNode& node : nodes) {
             before.push_back(u32(tokens.size()));
-            if (node.token != NONE) tokens.push_back({node.token, node.depth});
+            if (node.token != NONE) tokens.push_back({node.token, characters(node.token, node.depth)});
         }
         before.push_back(u32(tokens.size()));
+        sum_up();
     }
     const u8* bytes(u32 token) const { return data_.data() + offsets_[token]; }
     size_t length(u32 token) const { return offsets_[token + 1] - offsets_[token]; }
@@ -91,13 +92,35 @@ class Trie {
         return NONE;
     }
 
+    // How many of a token's first bytes begin a character.
+    u32 characters(u32 token, u32 depth) const {
+        return u32(std::count_if(bytes(token), bytes(token) + depth, [](u8 byte) { return byte < 0x80 || byte >= 0xc0; }));
+    }
+
   private:
+    // What is below each node; a character is one when the way to it from the node is made of characters.
+    void sum_up() {
+        std::vector<u32> parents(nodes.size()), path(longest + 1);
+        std::vector<InCharacter> where(nodes.size());
+        for (u32 node = 1; node < nodes.size(); node++) {
+            u32 parent = parents[node] = path[nodes[node].depth - 1];
+            where[node] = where[parent].after(nodes[node].byte);
+            path[nodes[node].depth] = node;
+        }
+        for (u32 node = u32(nodes.size()); node-- > 1;) {
+            u8 byte = nodes[node].byte;
+            bool breaks = where[node].broken && (byte >= 0x80 || !where[parents[node]].broken);
+            u32 own = (byte < 0x80 ? ascii_kinds()[byte] : CHARACTERS) | (breaks ? NO_CHARACTER : 0);
+            nodes[parents[node]].below |= nodes[node].below | own;
+            if (!where[node].between() && nodes[node].below & CHARACTERS)
+                nodes[node].below = (nodes[node].below & ~CHARACTERS) | NO_CHARACTER;
+        }
+    }
+
     void close(std::vector<u32>& path, size_t keep) {
         while (path.size() > keep) {
-            TrieNode& last = nodes[path.back()];
-            last.end = u32(nodes.size());
+            nodes[path.back()].end = u32(nodes.size());
             path.pop_back();
-            if (!path.empty()) nodes[path.back()].below |= last.below | 1u << byte_kinds()[last.byte];
         }
     }
     std::vector<u8> data_;
