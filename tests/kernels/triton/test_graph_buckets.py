@@ -14,6 +14,8 @@ from ramify.kernels.triton.graphs import DecodeGraphs
 from ramify.kernels.triton.layout import Layout
 from ramify.kernels.triton.survey import Needs
 
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="about indices alone: on the CPU, as anywhere")
+
 PAGE, PAGES, WORKERS, TABLE = 16, 4096, 33, 24
 NEEDS = Needs(windows=(None, 20), tile_rows=(64,), kv_heads=1)
 WORTH = np.random.default_rng(0).integers(0, 2**20, PAGE * PAGES)  # what each key adds to whoever reads it
