@@ -77,7 +77,8 @@ def by_rule(format: Format, n: int, k: int, rows: int, device: torch.device) -> 
         return Product("w8a8")
     if rows > MANY and format == "fp8" and possible("library", format, n, k, rows, device):
         return Product("library")
-    return Product("flat", {"splits": splits(n, k, rows, device)})
+    block_k = 128 if rows <= MANY else 64  # of higher tiles, two blocks of 128 would be all that fits
+    return Product("flat", {"block_k": block_k, "splits": splits(n, k, rows, device, block_k=block_k)})
 
 
 def splits(n: int, k: int, rows: int, device: torch.device, block_n: int = 64, block_k: int = 64) -> int:

@@ -208,7 +208,8 @@ def _product_variants() -> Iterator[Variant]:
             yield _named(name, format, "gemv", asked, {"words": 256} if four else {})
         for asked, cuts in ((16, 2), (64, 1), (128, 1)):
             name = f"int4_matmul {asked} rows" if four else f"flat_matmul {format} {asked} rows"
-            yield _named(name, format, "flat", asked, {"splits": cuts})
+            block_k = 64 if format == "bf16" or asked > 64 else 128  # as `products.by_rule` has it
+            yield _named(name, format, "flat", asked, {"splits": cuts, "block_k": block_k})
     halves = {"X": "*bf16", "Out": "*bf16", "Bias": "*fp32"}
     yield Variant("int4_unpacked", quantized_matmul._int4_unpacked, {**halves, "Packed": "*u8"}, {"BLOCK": 512})
     for asked in (64, 128):
