@@ -141,9 +141,9 @@ def _value(bits):
 
 @triton.jit
 def _first(high, at, best):
-    """The smallest of the indices whose lanes hold the largest value; -1 when that is -inf."""
+    """The smallest of the indices whose lanes hold the largest value; -1 when that is -inf, or no number."""
     index = tl.min(tl.where(high == best, at, 2147483647), 0)
-    return tl.where(best == -float("inf"), -1, index)
+    return tl.where((best == -float("inf")) | (index == 2147483647), -1, index)
 
 
 @triton.jit

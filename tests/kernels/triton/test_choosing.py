@@ -134,6 +134,17 @@ def test_nothing_drawn_and_nothing_possible(device: torch.device) -> None:
     assert impossible.tokens.tolist() == [-1, -1]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the interpreter
+def test_what_is_no_number_breaks_nothing(device: torch.device) -> None:
+    """A broken model's logits: some token or none, but no index that is out of bounds."""
+    logits = some_logits(3, device)
+    logits[0] = float("nan")
+    logits[1, ::2] = float("nan")
+    logits[2, 77] = float("inf")
+    found = drawn(logits, replace(random_draws(6, 3, top=0), rows=np.array([0, 1, 2, 0, 1, 2], np.int32)))
+    assert ((found.tokens >= -1) & (found.tokens < VOCABULARY)).all()
+
+
 def test_tokens_past_a_mask_are_forbidden(device: torch.device) -> None:
     """A model's vocabulary may be padded past the tokenizer's."""
     logits = torch.zeros((1, VOCABULARY), device=device)
