@@ -323,17 +323,39 @@ def test_the_device_is_given_the_next_step_before_the_host_waits_for_the_last() 
     assert all([what for what, _ in one] == ["launch", "wait", "choose"] for one in between)
 
 
+def tokens_of_siblings(overlap: bool) -> int:
+    """How many tokens are computed for requests that share a stem and end by their limits."""
+    bench = Bench(overlap=overlap)
+    stem = list(range(40))
+    requests = [Request(number, [*stem, 100 + number], max_new_tokens=1 + number) for number in range(9)]
+    bench.run(requests)
+    assert all(map(right, requests)) and all(len(one.output) == 1 + one.id for one in requests)
+    return bench.device.tokens
+
+
 def test_as_many_tokens_are_computed_as_one_by_one() -> None:
     """Siblings wait for what is in flight too, and nobody is computed beyond its limit."""
-    counts = []
-    for overlap in (True, False):
-        bench = Bench(overlap=overlap)
-        stem = list(range(40))
-        requests = [Request(number, [*stem, 100 + number], max_new_tokens=1 + number) for number in range(9)]
-        bench.run(requests)
-        assert all(map(right, requests)) and all(len(one.output) == 1 + one.id for one in requests)
-        counts.append(bench.device.tokens)
-    assert counts[0] == counts[1]
+    assert tokens_of_siblings(overlap=True) == tokens_of_siblings(overlap=False)
+
+
+def test_siblings_that_overlook_what_is_in_flight_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PlansInFlight, "chunks", lambda self: iter(()))
+    assert tokens_of_siblings(overlap=True) > tokens_of_siblings(overlap=False)
+
+
+def test_one_plan_may_be_ahead_and_no_more() -> None:
+    bench = Bench()
+    bench.scheduler.add(Request(1, range(20), max_new_tokens=9))
+    first, second = bench.scheduler.plan(), bench.scheduler.plan()
+    assert first is not None and second is not None
+    assert [(one.start, one.length, one.follows) for one in (*first.chunks, *second.chunks)] == [
+        (0, 20, False),
+        (20, 1, True),
+    ]
+    with pytest.raises(AssertionError, match="has not been committed"):
+        bench.scheduler.plan()
+    with pytest.raises(AssertionError, match="whose turn"):
+        bench.scheduler.commit(second, StepResult({1: (5,)}))
 
 
 def test_a_request_that_ends_by_itself_costs_one_token_in_vain() -> None:
