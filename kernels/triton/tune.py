@@ -52,15 +52,15 @@ def tune_attention(
     kernel: str, heads: Iterable[int], device: Any, sizes: Sizes, clock: Clock, check: Check, say: Say
 ) -> dict[str, dict[str, int]]:
     """{shape: launch} for each head size."""
-    from .tune_attention import decode_candidates, extend_candidates
+    from .tune_attention import decode_candidates, extend_candidates, shapes
 
     make = extend_candidates if kernel == "extend_attention" else decode_candidates
     found = {}
-    for head in heads:
-        best = fastest(make(head, device, sizes), clock, check, say)
+    for shape in shapes(kernel, heads):
+        best = fastest(make(shape, device, sizes), clock, check, say)
         if best is not None:
-            found[f"head {head}"] = dict(best[0].launch)
-            say(f"  {kernel} head {head}: {best[1] * 1e6:.1f} us with {found[f'head {head}']}")
+            found[shape] = dict(best[0].launch)
+            say(f"  {kernel} {shape}: {best[1] * 1e6:.1f} us with {found[shape]}")
     return found
 
 
@@ -118,7 +118,7 @@ def written(table: Mapping[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ramify.kernels.triton.tune", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", metavar="A,B", default=",".join(KERNELS), help=f"of {', '.join(KERNELS)}")
-    parser.add_argument("--heads", default="64,128,256", help="head sizes of attention")
+    parser.add_argument("--heads", default="128", help="head sizes of attention (default 128), as 64,128,256")
     parser.add_argument("--write", action="store_true", help="put what was found into tuning.json")
     parser.add_argument("--out", type=Path, help="put the whole table there instead")
     parser.add_argument("--rehearse", action="store_true", help="run every path without a GPU")
@@ -145,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     clock, check = _device_clock(), _compiled_right(name)
     if args.rehearse:
         heads, matrices, rows = heads[:1], ((64, 64),), (1, 16)
-        sizes = Sizes(prompt=16, batch=2, context=32, heads=2, kv_heads=1, programs=2)
+        sizes = Sizes(prompt=16, batch=2, context=96, heads=2, kv_heads=1, programs=2)
         clock, check = _host_clock, lambda variant: None
     else:
         processors = torch.cuda.get_device_properties(device).multi_processor_count
@@ -154,6 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     def say(text: str) -> None:
         print(text, flush=True)  # noqa: T201
 
+    say("a rehearsal: the times below mean nothing" if args.rehearse else f"{torch.cuda.get_device_name()}, {name}")
     attention = {
         kernel: tune_attention(kernel, heads, device, sizes, clock, check, say)
         for kernel in KERNELS[:2]

@@ -50,6 +50,7 @@ ROWS: dict[str, Any] = {
     "sm_90 / head 128": {"block_n": 4},
     "sm_80 / head 64": {"block_n": 5},
     "sm_100 / head 64": {"block_n": 6},
+    "any / head 128 masked": {"block_n": 7},
 }
 
 
@@ -65,6 +66,8 @@ ROWS: dict[str, Any] = {
         ("sm_103", "head 40", 6),
         ("sm_120", "head 256", 1),
         ("cpu", "head 80", 3),
+        ("sm_90", "head 96 masked", 7),
+        ("sm_90", "head 64 masked", 1),
     ],
 )
 def test_the_nearest_row_is_taken(device: str, shape: str, found: int) -> None:
@@ -98,7 +101,8 @@ def test_every_path_runs_without_a_gpu(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["--rehearse", "--heads", "64", "--out", str(target)]) == 0
     made = json.loads(target.read_text())
     assert set(made["extend_attention"]["cpu / head 64"]) == {"tile_rows", "block_n", "warps", "stages"}
-    assert {"block_n", "warps", "stages"} <= set(made["decode_attention"]["cpu / head 64"])
+    assert set(made["decode_attention"]["cpu / head 64 shared"]) == {"block_n", "warps", "stages", "unified"}
+    assert "cpu / head 64 masked" in made["extend_attention"] and "cpu / head 64" in made["decode_attention"]
     entries = made["products"]["cpu"]
     assert {(e["format"], e["rows"]) for e in entries} == {
         (format, rows) for format in ("bf16", "fp8", "int8", "int4") for rows in (1, 16)
