@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ramify
 import torch
 import torch.nn.functional as F
 import transformers
-from ramify.kernels import twins
+from ramify.errors import InvalidRequest
+from ramify.kernels import compute, twins
 from ramify.kernels.ops import Linear, Stored
 from ramify.kernels.torch_attention import StepTensors
 from ramify.kernels.torch_ops import Memory, TorchOps
@@ -97,6 +99,13 @@ def cost(found: torch.Tensor, reference: torch.Tensor, text: Sequence[int]) -> C
         float(F.kl_div(mine, theirs, reduction="batchmean", log_target=True)),
         float((mine.argmax(-1) == theirs.argmax(-1)).float().mean()),
     )
+
+
+def test_fp8_is_refused_on_a_cpu(smollm2_files: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r'mode="fp8" is for GPUs.*"int8" is as small'):
+        ramify.Engine(mode="fp8", progress=False)
+    with pytest.raises(ValueError, match="is for GPUs"):
+        compute("cpu", "fp8")
 
 
 # -- the kernels, on a small random model -----------------------------------------------------------------------------
