@@ -33,6 +33,7 @@ LAUNCH = ("block_n", "block_k", "words", "splits", "warps", "stages")  # what of
 FEW = 2  # rows for which a packed matrix is multiplied without tensor cores: beyond, they cost less than adding does
 TILE = 16  # rows that tensor cores compute at least: fewer cost as much
 MANY = 64  # rows from which arithmetic counts, and activations in 8 bits
+VERY_MANY = 1024  # rows whose arithmetic outweighs unpacking: 4.6 bytes a weight to move, for 2048 operations
 MOST_SPLITS = 16
 PROCESSORS = 4  # of Triton's interpreter
 
@@ -76,6 +77,8 @@ def by_rule(format: Format, n: int, k: int, rows: int, device: torch.device) -> 
     if rows > MANY and format == "int8":
         return Product("w8a8")
     if rows > MANY and format == "fp8" and possible("library", format, n, k, rows, device):
+        return Product("library")
+    if rows >= VERY_MANY and format == "int4":
         return Product("library")
     block_k = 128 if rows <= MANY else 64  # of higher tiles, two blocks of 128 would be all that fits
     return Product("flat", {"block_k": block_k, "splits": splits(n, k, rows, device, block_k=block_k)})

@@ -126,6 +126,16 @@ def test_every_fp8_number_is_read_exactly(device: torch.device) -> None:
     assert torch.equal(gemv.gemv(x, weight, scales)[0], weight[:, 0].float())
 
 
+def test_more_rows_than_a_tile_has(device: torch.device) -> None:
+    x = normal(130, 64, seed=0, device=device)
+    four, (eight, scales) = nibbles(5, 64, device), weights(5, 64, "int8", torch.float32, device)
+    assert_close(quantized_matmul.int4_matmul(x, *four, splits=2), twins.int4_matmul(x, *four), torch.float32)
+    assert_close(flat_matmul.flat_matmul(x, eight, scales), twins.flat_matmul(x, eight, scales), torch.float32)
+    rounded = quantize_rows.quantize_rows(x)
+    found = quantized_matmul.w8a8_matmul(*rounded, eight, scales, dtype=torch.float32)
+    assert_close(found, twins.w8a8_matmul(*rounded, eight, scales, dtype=torch.float32), torch.float32)
+
+
 def test_planted_mistakes_are_seen(device: torch.device) -> None:
     exact = BOUND[torch.float32]
     x = normal(3, 64, seed=0, device=device)

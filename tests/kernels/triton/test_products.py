@@ -48,6 +48,7 @@ def test_the_rule() -> None:
     assert {kernels[format, 1] for format in ("int4", "int8", "fp8")} == {"gemv"}
     assert {kernels[format, rows] for format in ("int4", "int8", "fp8") for rows in (3, 64)} == {"flat"}
     assert (kernels["int4", 65], kernels["int8", 65], kernels["fp8", 65]) == ("flat", "w8a8", "library")
+    assert by_rule("int4", *SHAPE, 1024, CPU).kernel == "library"  # unpacked first, which so many rows outweigh
     assert by_rule("fp8", 4096, 4100, 65, CPU).kernel == "flat"  # the library's fp8 wants multiples of 16
 
 
