@@ -7,8 +7,8 @@
                  rounded anew, or made as the CPU's packer makes them
 
 Few rows are bound by bytes: activations stay as they are, weights are widened in the tile. Many rows are bound by
-operations: activations are rounded to 8 bits too, for fp8 and int8, and the products are done in 8 bits; int4 is unpacked
-for the library when rows are so many that the unpacking does not show. `products.py` has the numbers.
+operations: for fp8 and int8, activations are rounded to 8 bits too, and the products are done in 8 bits; int4 is
+unpacked for the library when rows are so many that the unpacking does not show. `products.py` has the numbers.
 """
 
 from __future__ import annotations
