@@ -95,9 +95,9 @@ class Decoding:
         return event.is_set()
 
     def begin(self) -> None:
-        """Come back when all decode."""
-        if not self.wait(self.ready):
-            raise TimeoutError("the requests did not begin to decode within two minutes")
+        """Come back when all decode. The first time, every kernel is compiled before that."""
+        if not self.wait(self.ready, 300):
+            raise TimeoutError("the requests did not begin to decode within five minutes")
 
     def finish(self) -> None:
         for stream in self.streams:

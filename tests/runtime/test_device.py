@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import ramify
+import torch
 
 HERE = Path(__file__).resolve().parent
 SOME = (  # of the engine's tests, those that need few steps: the interpreter is thousands of times slower than a GPU
@@ -36,6 +37,13 @@ def test_the_switch_puts_the_engines_tests_on_the_gpus_kernels() -> None:
     shown = run("interpreter", *SOME)
     assert shown.returncode == 0, shown.stdout[-4000:] + shown.stderr[-2000:]
     assert "1 skipped" in shown.stdout  # what is about the CPU's core alone
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_asked_for_a_gpu_nothing_runs_on_the_cpu_instead() -> None:
+    shown = run("cuda", SOME[0])
+    assert shown.returncode != 0
+    assert "torch finds no GPU" in shown.stdout
 
 
 def test_an_unknown_device_is_refused() -> None:
