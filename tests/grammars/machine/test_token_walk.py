@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,20 @@ NAMES = r"""
 root ::= name (", " name)* (" " [0-9]+)?
 name ::= [ab] [a-z0-9_]*
 """
+SCHEMAS: tuple[dict[str, Any], ...] = (
+    {
+        "type": "object",
+        "properties": {"ab": {"type": "string"}, "a_b": {"const": 7}, "abba": {"type": "null"}},
+        "additionalProperties": {"type": "string", "maxLength": 9},
+    },
+    {"type": "string", "pattern": "^[^a]*7", "minLength": 3, "maxLength": 20},
+    {
+        "type": "object",
+        "patternProperties": {"^a": {"type": "string", "minLength": 2}, "7$": {"type": "string"}},
+        "additionalProperties": False,
+    },
+    {"type": "array", "items": {"type": "string", "pattern": "b{2}"}, "uniqueItems": True},
+)
 GRAMMARS: dict[str, Program] = {
     **{
         f"regex {pattern}": regex(pattern).program
@@ -54,25 +69,7 @@ GRAMMARS: dict[str, Program] = {
             r"[\u00e9-\uffff]+a?",
         )
     },
-    **{
-        f"schema {index}": json_schema(schema).program
-        for index, schema in enumerate(
-            (
-                {
-                    "type": "object",
-                    "properties": {"ab": {"type": "string"}, "a_b": {"const": 7}, "abba": {"type": "null"}},
-                    "additionalProperties": {"type": "string", "maxLength": 9},
-                },
-                {"type": "string", "pattern": "^[^a]*7", "minLength": 3, "maxLength": 20},
-                {
-                    "type": "object",
-                    "patternProperties": {"^a": {"type": "string", "minLength": 2}, "7$": {"type": "string"}},
-                    "additionalProperties": False,
-                },
-                {"type": "array", "items": {"type": "string", "pattern": "b{2}"}, "uniqueItems": True},
-            )
-        )
-    },
+    **{f"schema {index}": json_schema(schema).program for index, schema in enumerate(SCHEMAS)},
     **{f"rules {index}": gbnf(rules).program for index, rules in enumerate((MARKUP, TERMS, NAMES))},
 }
 
@@ -110,7 +107,7 @@ def test_masks_have_the_tokens_that_are_accepted(name: str) -> None:
         matcher = machine.matcher()
         for _ in range(7):
             allowed = masked(matcher)
-            assert allowed == accepted(matcher.copy(), vocabulary)  # type: ignore[arg-type]
+            assert allowed == accepted(matcher.copy(), vocabulary)
             longer = [token for token in allowed if token and len(vocabulary.tokens[token] or b"") > 1]
             going_on = longer or [token for token in allowed if token]
             if not going_on:
