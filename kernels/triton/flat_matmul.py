@@ -84,7 +84,8 @@ def _flat(
 
 # e4m3 comes as bytes, so that GPUs without fp8 (before sm_89) read it too: its bits are moved to where a wider type has
 # them, which is the value itself by another exponent: times 2^-120 in fp32 and bf16, 2^-8 in fp16, subnormal ones
-# included. What is missing is made up by x, times 2^64 where that is exact, and by the scale: no work for each weight.
+# included (where hardware took those for zeros, it would err by less than 2^-14 of a row's largest weight). What is
+# missing is made up by x, times 2^64 where that is exact, and by the scale: no work for each weight.
 
 
 @triton.jit

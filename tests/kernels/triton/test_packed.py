@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 from ramify.kernels import twins
 from ramify.kernels.triton import flat_matmul, gemv, quantize_rows, quantized_matmul
 
@@ -124,6 +126,25 @@ def test_every_fp8_number_is_read_exactly(device: torch.device) -> None:
     x, scales = torch.eye(1, 16, device=device), torch.ones(len(weight), device=device)
     assert torch.equal(flat_matmul.flat_matmul(x, weight, scales)[0], weight[:, 0].float())
     assert torch.equal(gemv.gemv(x, weight, scales)[0], weight[:, 0].float())
+
+
+@triton.jit
+def _halves(Bytes, Out, WIDE: tl.constexpr):
+    i = tl.arange(0, 256)
+    half = flat_matmul.as_half(tl.load(Bytes + i), tl.bfloat16 if WIDE else tl.float16)
+    tl.store(Out + i, half.to(tl.int16, bitcast=True))
+
+
+@pytest.mark.parametrize(("wide", "factor"), [(True, 2.0**120), (False, 2.0**8)])
+def test_every_fp8_number_fits_tensor_cores(wide: bool, factor: float, device: torch.device) -> None:
+    """In the halves that GPUs multiply, which the interpreter's products do without."""
+    numbers = torch.arange(256, dtype=torch.uint8, device=device)
+    out = torch.empty(256, dtype=torch.int16, device=device)
+    _halves[(1,)](numbers, out, WIDE=wide)
+    meant = numbers.view(FP8).float()
+    real = ~meant.isnan()
+    found = out.view(torch.bfloat16 if wide else torch.float16).float() * factor
+    assert torch.equal(found[real], meant[real])
 
 
 def test_more_rows_than_a_tile_has(device: torch.device) -> None:
