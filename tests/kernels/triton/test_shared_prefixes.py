@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,13 @@ def test_a_shared_prefix_changes_nothing_but_the_bytes_read(name: str, device: t
     contexts, shared = TREES[name]
     step = ragged([1] * len(contexts), contexts, 16, shared)
     assert run(step, SPEC, 16, torch.float32, device) <= 1e-5
+
+
+@pytest.mark.parametrize("window", [None, 40])
+def test_branches_whose_chunks_share_a_prefix(window: int | None, device: torch.device) -> None:
+    """Prefill reads the same pages for all of them; a branch of one token is decoding's."""
+    step = ragged([3, 20, 1], [70, 90, 66], 16, [0, 4, 4])
+    assert run(step, replace(SPEC, window=window), 16, torch.float32, device) <= 1e-5
 
 
 def distinct_keys(step: Step, page_size: int) -> int:
