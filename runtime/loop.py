@@ -72,10 +72,14 @@ class EngineLoop:
             except Exception as error:
                 future.set_exception(error)
 
+        def settled() -> None:
+            self._settle()
+            command()
+
         if threading.current_thread() is self._thread:
             command()
         else:
-            self.tell(command)
+            self.tell(settled)
         return future
 
     def stats(self, model: str) -> EngineStats:
@@ -145,7 +149,6 @@ class EngineLoop:
                 self._commands.clear()
             for command in commands:
                 command()
-                self._settle()
             if not self._commands:
                 break
         return True
@@ -190,12 +193,11 @@ class EngineLoop:
     def _step(self) -> None:
         began = perf_counter()
         self._report(self._steps.step())
-        self._settle()
         self._step_seconds += perf_counter() - began
 
     def _settle(self) -> None:
-        """When all that was in flight for is gone (aborts), wait for it: an engine at rest holds nothing."""
-        while self._steps.busy and not self.scheduler.has_work:
+        """When nobody is left for whom something is in flight, wait for it: an engine at rest holds nothing."""
+        while self._steps.busy and not (self.scheduler.has_work or self._closing):
             self._report(self._steps.drain())
 
     def _report(self, committed: list[Committed]) -> None:

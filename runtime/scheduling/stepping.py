@@ -72,7 +72,7 @@ class Overlapped(Generic[F]):
     """Each step is planned and launched while the one before it runs; the scheduler must allow it (`overlap`).
 
     Choosing the tokens of a step waits for the commit of the one before, so that masks, penalties and ends are known;
-    only its forward pass is ahead. With nothing left to plan, what is in flight is drained.
+    only its forward pass is ahead. With nothing left to plan, a step drains what is in flight.
     """
 
     def __init__(self, scheduler: Scheduler, executor: OverlapExecutor[F]) -> None:
@@ -85,7 +85,10 @@ class Overlapped(Generic[F]):
         return self._flight is not None
 
     def step(self) -> list[Committed]:
-        plan, before = self._scheduler.plan(), self._flight
+        before = self._flight
+        if before is not None and before.grounded:
+            return self.drain()
+        plan = self._scheduler.plan()
         flight: F | None = None
         problem: Exception | None = None
         if plan is not None:
@@ -108,8 +111,6 @@ class Overlapped(Generic[F]):
             committed.append(Committed(plan, result, self._scheduler.commit(plan, result)))
         else:
             self._flight = flight
-            if (flight is not None and flight.grounded) or not self._scheduler.has_work:
-                committed += self.drain()
         return committed
 
     def drain(self) -> list[Committed]:
