@@ -29,6 +29,8 @@ def measure(scene: Scene, section: Section) -> None:
     run, out, keys = setup.decode()
     cascade = _row(scene, table, setup, "ramify, cascade", run, keys, out, expected)
     section.right("cascade: largest error by the largest value", difference(out, expected), BOUND)
+    run, out, keys = setup.decode(unified=1)
+    _row(scene, table, setup, "ramify, cascade, unified maximum", run, keys, out, expected)
     distinct = prefix + branches * own
     section.right("cascade: keys read by distinct keys", keys / distinct, 1.05)
 

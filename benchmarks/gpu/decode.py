@@ -12,6 +12,7 @@ from .scene import Scene, Timing
 
 TITLE = "Decode attention"
 BOUND = 3e-2  # of the largest value, in bf16
+FP8_BOUND = 0.15  # keys and values of 4 bits
 
 
 def measure(scene: Scene, section: Section) -> None:
@@ -28,6 +29,17 @@ def measure(scene: Scene, section: Section) -> None:
         section.at_least(f"decode, {named}: of the measured copy bandwidth", share, 0.75)
         error = difference(out, expected_of(setup))
         section.right(f"decode, {named}: largest error by the largest value", error, BOUND)
+
+        for programs in (1, 3, 4):
+            run, _, _ = setup.decode(workers=setup.workers_for(programs))
+            _timed(scene, table, named, f"ramify, programs for each processor: {programs}", setup, run)
+        run, _, _ = setup.decode(unified=1)
+        _timed(scene, table, named, "ramify, unified maximum", setup, run)
+        eight = setup.in_fp8()
+        run, out, _ = eight.decode()
+        _timed(scene, table, named, "ramify, KV in fp8", eight, run)
+        error = difference(out, expected_of(setup))
+        section.right(f"decode, {named}: largest error with KV in fp8", error, FP8_BOUND)
 
         unsplit, _, _ = setup.decode(workers=count)  # as many workers as sequences: nobody's keys are cut
         alone = _timed(scene, table, named, "ramify, a worker for each sequence", setup, unsplit)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from ramify.kernels.triton.tuning import launch
 
 from .scene import Scene
 
+FP8 = torch.float8_e4m3fn
 ALONE = 1 << 30  # as a window: sequences with windows are never planned together
 
 
@@ -35,11 +37,26 @@ class Paged:
 
     @property
     def workers(self) -> int:
-        """As the engine has them: each reads for one head of keys at a time."""
+        """As the engine has them."""
+        return self.workers_for(PROGRAMS_PER_PROCESSOR)
+
+    def workers_for(self, programs: int) -> int:
+        """With so many programs on a processor; each worker reads for one head of keys at a time."""
         if self.scene.rehearsal:
-            return 4
+            return 2 * programs
         processors = torch.cuda.get_device_properties(self.scene.device).multi_processor_count
-        return max(1, PROGRAMS_PER_PROCESSOR * processors // self.spec.kv_heads)
+        return max(1, programs * processors // self.spec.kv_heads)
+
+    @property
+    def scales(self) -> torch.Tensor | None:
+        """Of an fp8 cache, [2, Hkv]: ones."""
+        if self.keys.dtype != FP8:
+            return None
+        return torch.ones(2, self.spec.kv_heads, device=self.keys.device)
+
+    def in_fp8(self) -> Paged:
+        """The same with its keys and values rounded to e4m3."""
+        return replace(self, keys=self.keys.to(FP8), values=self.values.to(FP8))
 
     def extend(self) -> tuple[Callable[[], object], torch.Tensor]:
         """The prefill kernel, ready to run, and where its result goes."""
@@ -51,14 +68,17 @@ class Paged:
         return lambda: extend_attention(self.q, self.keys, self.values, batch, self.spec, out, **how), out
 
     def decode(
-        self, *, workers: int | None = None, shared: bool = True
+        self, *, workers: int | None = None, shared: bool = True, **changed: int
     ) -> tuple[Callable[[], object], torch.Tensor, int]:
-        """The decode kernel, where its result goes, and the keys that its plan reads."""
+        """The decode kernel, where its result goes, and the keys that its plan reads; `changed` of its launch."""
         window = None if shared else ALONE
         count = workers or self.workers
         batch = DeviceBatch.of(self.step, self.page_size, self.q.device, workers=count, window=window)
         readers = 1 if batch.cascade is None else batch.cascade.tile_queries
-        how = dict(launch("decode_attention", self.q.device, decode_shape(self.spec, readers)))
+        how: dict[str, Any] = {
+            **launch("decode_attention", self.q.device, decode_shape(self.spec, readers)), **changed,
+            "scales": self.scales,
+        }  # fmt: skip
         everybody = np.arange(len(self.step.context), dtype=np.int32)
         keys = cascade_plan(self.step, everybody, self.page_size, count, window).keys_read
         out = torch.full_like(self.q, float("nan"))
