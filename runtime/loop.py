@@ -66,20 +66,20 @@ class EngineLoop:
         """
         future: Future[T] = Future()
 
-        def command() -> None:
+        def command(work: Callable[[], T]) -> None:
             try:
-                future.set_result(function())
+                future.set_result(work())
             except Exception as error:
                 future.set_exception(error)
 
-        def settled() -> None:
+        def settled() -> T:
             self._settle()
-            command()
+            return function()
 
         if threading.current_thread() is self._thread:
-            command()
+            command(function)
         else:
-            self.tell(settled)
+            self.tell(lambda: command(settled))
         return future
 
     def stats(self, model: str) -> EngineStats:
