@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -105,6 +105,7 @@ class DeviceStep:
     workers: int
     arrays: Mapping[str, torch.Tensor]
     drawn: torch.Tensor | None = None  # [draws] int32: the tokens of the last draws, which rows may follow
+    _made: dict[tuple[int | None, int], DeviceBatch] = field(default_factory=dict)
 
     @property
     def logit_rows(self) -> torch.Tensor:
@@ -120,6 +121,12 @@ class DeviceStep:
 
     def of(self, window: int | None, tile_rows: int) -> DeviceBatch:
         """The batch for layers with this window, whose prefilling sequences are cut into so many rows."""
+        key = window, tile_rows
+        if key not in self._made:
+            self._made[key] = self._make(window, tile_rows)
+        return self._made[key]
+
+    def _make(self, window: int | None, tile_rows: int) -> DeviceBatch:
         arrays = self.arrays
         plan = None
         if window in self.widths:
