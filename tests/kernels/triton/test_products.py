@@ -46,6 +46,8 @@ def test_the_rule() -> None:
         for rows in (1, 3, 64, 65)
     }
     assert {kernels[format, 1] for format in ("int4", "int8", "fp8")} == {"gemv"}
+    assert by_rule("int4", *SHAPE, 2, CPU).kernel == "gemv"
+    assert by_rule("int8", *SHAPE, 2, CPU).kernel == "flat"
     assert {kernels[format, rows] for format in ("int4", "int8", "fp8") for rows in (3, 64)} == {"flat"}
     assert (kernels["int4", 65], kernels["int8", 65], kernels["fp8", 65]) == ("flat", "w8a8", "library")
     assert by_rule("int4", *SHAPE, 1024, CPU).kernel == "library"  # unpacked first, which so many rows outweigh
