@@ -31,9 +31,9 @@ Entry = Mapping[str, Any]
 PLAIN = ("fp32", "bf16")
 LAUNCH = ("block_n", "block_k", "words", "splits", "warps", "stages")  # what of an entry the kernels are given
 # Rows that are multiplied without tensor cores. Instructions that sm_90 issues for each weight in the loop, counted in
-# the machine code, for 1, 2 and 4 rows without and for 16 with: int4 5.4, 7.3, 11.1 and 7.8; int8 4.1, 5.8, 8.7 and 4.6;
-# fp8 5.6, 7.5, 11.1 and 5.4. An H200's memory (4.3 TB/s) brings a weight of int4 in the time of 4.3 instructions, one of
-# 8 bits in that of 6.9.
+# the machine code, for 1, 2 and 4 rows without and for 16 with: int4 5.4, 7.3, 11.1 and 7.8; int8 4.1, 5.8, 8.7 and
+# 4.6; fp8 5.6, 7.5, 11.1 and 5.4. At 4.3 TB/s and 132 processors of 1.755 GHz, memory brings a weight of int4 in the
+# time of 4.3 instructions, one of 8 bits in that of 6.9.
 FEW = {"int4": 2, "int8": 1, "fp8": 1}
 TILE = 16  # rows that tensor cores compute at least: fewer cost as much
 MANY = 64  # rows from which arithmetic counts, and activations in 8 bits
