@@ -10,15 +10,17 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from ramify.benchmarks.gpu import ceilings, engines, scene
 from ramify.benchmarks.gpu.__main__ import SECTIONS, chosen
 from ramify.benchmarks.gpu.engine import idle_share
 from ramify.benchmarks.gpu.engines import engine
 from ramify.benchmarks.gpu.findings import Section
-from ramify.benchmarks.gpu.page import markdown
+from ramify.benchmarks.gpu.page import facts, markdown
 from ramify.benchmarks.gpu.scene import Scene
 
 NEEDED = ("torch", "triton", "transformers", "numpy", "tokenizers", "safetensors")
@@ -93,6 +95,68 @@ def test_an_engine_that_is_let_go_gives_its_memory_back() -> None:
     engine(scene, prefix_cache=False)
     assert before() is None
     scene.release()
+
+
+class Clock:
+    """A GPU's events, on a machine without one: each is a millisecond after the one before."""
+
+    count = 0
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        Clock.count += 1
+        self.at = Clock.count
+
+    def elapsed_time(self, other: Clock) -> float:
+        return float(other.at - self.at)
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """What a run on a GPU calls and a rehearsal does not, without a GPU."""
+    about = SimpleNamespace(name="Pretended", total_memory=10**11, multi_processor_count=132, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "Event", Clock)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: about)
+    monkeypatch.setattr(scene, "FLUSH_BYTES", 1024)
+    return Scene(torch.device("cpu"), rehearsal=False, quick=True)
+
+
+def test_a_device_is_timed_by_its_events(pretended: Scene) -> None:
+    ran = []
+    timing = pretended.timed(lambda: ran.append(1))
+    assert timing.median == timing.least == pytest.approx(1e-3) and timing.runs >= 7
+    assert len(ran) == timing.runs + 4  # three to warm up, one to see how long it takes
+
+
+def test_the_ceilings_are_what_the_events_say(pretended: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scene, "pick", lambda self, full, rehearsed: rehearsed)
+    section = Section()
+    ceilings.measure(pretended, section)
+    assert pretended.ceilings.bandwidth == pytest.approx(2 * 4096 / 1e-3)
+    assert pretended.ceilings.operations == pytest.approx(2 * 16**3 / 1e-3)
+    assert pretended.ceilings.floor(8192, 0) == pytest.approx(1e-3)
+
+
+def test_an_engine_is_asked_for_on_the_gpu(pretended: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("ramify.Engine", lambda model, **options: asked.append({"model": model, **options}))
+    monkeypatch.setattr(engines, "LLAMA_8B", engines.TINY)
+    engine(pretended, "int4", prefix_cache=False)
+    assert asked[0].pop("model").name == "random"
+    assert asked == [{"device": "cuda", "mode": "int4", "progress": False, "prefix_cache": False}]
+
+
+def test_the_page_says_what_it_ran_on(pretended: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ramify.benchmarks.gpu.page._driver", lambda: "580.1")
+    about = facts(torch.device("cuda"), "a command")
+    assert (about["gpu"], about["capability"], about["memory"], about["driver"]) == (
+        "Pretended", "sm_90", "100 GB", "580.1"
+    )  # fmt: skip
+    assert torch.__version__.startswith(about["torch"]) and about["flashinfer-python"] == "not installed"
 
 
 def test_a_section_that_fails_is_on_the_page_and_the_others_too() -> None:
