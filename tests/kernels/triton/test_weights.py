@@ -14,6 +14,8 @@ from ramify.kernels.torch_compute import TorchCompute
 from ramify.kernels.triton import weights
 from ramify.kernels.triton.compute import TritonCompute
 from ramify.kernels.triton.products import MANY, Product
+from ramify.kernels.triton.recorder import CudaRecorder
+from ramify.kernels.triton.rehearsal import Rehearsal
 from ramify.kernels.triton.weights import PackedMatrix, Packing, from_blocks, multiply, to_fp8, to_int4, to_int8
 
 from . import tiny
@@ -197,3 +199,24 @@ def test_a_whole_model_in_each_mode(mode: str, device: torch.device) -> None:
     assert f"Triton kernels, {mode} on " in place.summary
     if mode not in ("fp32", "bf16"):
         assert f": 1 bf16, 8 {mode} matrices" in place.summary
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["fp8", "int8", "int4"])
+def test_decode_steps_are_recorded_with_packed_weights(mode: str, device: torch.device) -> None:
+    """In padded buckets; what a product makes on its way lies where the recording had it."""
+    recorder = CudaRecorder(device) if device.type == "cuda" else Rehearsal()
+    place, plain = TritonCompute(mode, device, recorder=recorder), TritonCompute(mode, device, graphs=False)
+    runs = []
+    for compute in (place, plain):
+        forward = tiny.packed(compute.ops)
+        runs.append(compute.compile(forward))
+        tiny.ready(compute)
+    tables = tiny.Tables(0)
+    sequences = [tables.new() for _ in range(3)]
+    for chosen in (sequences, sequences, sequences[:1]):
+        step = tables.step(chosen)
+        recorded, eager = (run(step).clone().cpu() for run in runs)
+        assert error(recorded, eager) <= BOUND[torch.bfloat16]
+    assert place.graphs is not None
+    assert plain.graphs is None
