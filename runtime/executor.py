@@ -1,4 +1,4 @@
-"""Turns a plan into one forward pass and its rows of logits into choices: the only place where a step meets tensors."""
+"""Turns a plan into one forward pass, and its rows of logits into choices that the host makes."""
 
 from __future__ import annotations
 
