@@ -55,7 +55,7 @@ def test_every_kernel_and_every_tuned_launch_compiles_as_the_table_says() -> Non
     assert {
         f"{report['variant']} on sm_{report['target']}": report["wrong"] for report in found if report["wrong"]
     } == {}
-    text = DOCUMENT.read_text()
+    text = DOCUMENT.read_text().split("\n## ")[0]  # the floors come after it
     if f"Triton {triton.__version__}." in text:  # another version may use registers otherwise
         lines = {line.split(" | ")[0]: line for line in text.splitlines()}
         differs = [report["variant"] for report in found if report["cell"] not in lines[f"| {report['variant']}"]]
