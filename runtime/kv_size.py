@@ -60,13 +60,19 @@ def step_memory(config: ModelConfig, options: EngineOptions, width: int) -> int:
 
     For each token: the residual stream, a norm's result, the widest projection and what follows it. For each row of
     logits: the working type, fp32, and the copy that log-probabilities are taken from; in the worst step every token
-    reports, while the rows of the step before are still being drawn from.
+    reports, while the rows of the step before are still being drawn from. Weights of 4 bits may be unpacked for wide
+    steps, a matrix at a time.
     """
     tokens = step_tokens(options)
     heads = (config.heads + 2 * config.kv_heads) * config.head_dim
     widest = max(heads + config.heads * config.head_dim, 3 * config.intermediate_size)
     rows = tokens + options.max_running
-    return tokens * (3 * config.hidden_size + widest) * width + rows * config.vocab_size * (width + 4 + 4)
+    unpacked = 2 * config.intermediate_size * config.hidden_size if options.mode in ("int4", "auto") else 0
+    return (
+        tokens * (3 * config.hidden_size + widest) * width
+        + rows * config.vocab_size * (width + 4 + 4)
+        + unpacked * width
+    )
 
 
 def gpu_budget(memory: FreeMemory, step: int) -> int:

@@ -59,6 +59,11 @@ def test_a_wider_step_leaves_less(gpu: dict[str, int]) -> None:
     assert step_memory(LLAMA_8B, narrow, 2) > rows * 128256 * 10  # three copies of the logits, at least
 
 
+def test_weights_that_may_be_unpacked_need_room_for_the_largest(gpu: dict[str, int]) -> None:
+    packed, plain = (step_memory(LLAMA_8B, options(mode=mode), 2) for mode in ("int4", "bf16"))
+    assert packed - plain == 2 * 14336 * 4096 * 2
+
+
 def test_what_was_asked_for_is_given_or_refused_with_what_would_fit(gpu: dict[str, int]) -> None:
     assert cache_shape(LLAMA_8B, place(), options(cache_tokens=100_000)).pages == 6250
     with pytest.raises(
