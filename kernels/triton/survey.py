@@ -34,8 +34,9 @@ def survey(forward: Forward, device: torch.device) -> Needs:
 
 
 def extend_shape(spec: AttentionSpec) -> str:
-    """A layer's prefill as the tuning table has it: windows and caps need registers that plain attention does not."""
-    return f"head {spec.head_dim}" + ("" if spec.window is None and spec.softcap is None else " masked")
+    """A layer's prefill as the tuning table has it: windows, caps and heads of odd sizes need registers for masks."""
+    plain = spec.window is None and spec.softcap is None and spec.head_dim & (spec.head_dim - 1) == 0
+    return f"head {spec.head_dim}" + ("" if plain else " masked")
 
 
 def decode_shape(spec: AttentionSpec, tile_queries: int) -> str:

@@ -100,6 +100,12 @@ def _attention_variants() -> Iterator[Variant]:
         prefill = narrow[0] if kind == int(EIGHT) else {**narrow[0], "block_n": 32}  # as `extend_attention` has it
         for one in (extend_variant(128, prefill, kind=kind), decode_variant(128, narrow[1], kind=kind)):
             yield replace(one, name=f"{one.name}, {shown}", targets=eight)
+    masked = table()["extend_attention"]["any / head 128 masked"]
+    for one in (extend_variant(128, masked), decode_variant(128, narrow[1])):  # neither is a power of two
+        odd = {"D": 80, "GROUP": 3, "HEADS": 24, "TOKENS": masked["tile_rows"] // 3}
+        constants = {name: odd.get(name, value) for name, value in one.constants.items()}
+        kernel, _, _ = one.name.partition(" ")
+        yield replace(one, name=f"{kernel} head 80, groups of 3", constants=constants)
     yield decode_variant(128, {**narrow[1], "unified": 1}, name="decode_attention head 128, unified maximum")
     for head in (64, 128, 256):
         merge = {"HEADS": 32, "D": head, "BLOCK_D": head, "BLOCK_P": 16}
@@ -135,12 +141,12 @@ def _row_variants() -> Iterator[Variant]:
     yield Variant("take_rows", rows._take_rows, half, {"BLOCK": 1024, "SCALED": True}, {"scale": "fp32"})
     cache = {"QKV": "*bf16", "Q": "*bf16", "K": "*bf16", "V": "*bf16", "Cos": "*fp32", "Sin": "*fp32",
              "q_norm": "*fp32", "k_norm": "*fp32", "Scales": "*fp32"}  # fmt: skip
-    for normed in (False, True):
+    for name, normed, kind in (("", False, 0), (" with norms", True, 0), (" fp8 KV", False, int(EIGHT))):
         constants = {
-            "H": 32, "HKV": 8, "D": 128, "HALF": 64, "TOGETHER": 8, "Q_NORM": normed, "K_NORM": normed, "KIND": 0
+            "H": 32, "HKV": 8, "D": 128, "HALF": 64, "TOGETHER": 8, "Q_NORM": normed, "K_NORM": normed, "KIND": kind
         }  # fmt: skip
-        name = f"write_kv{' with norms' if normed else ''}"
-        yield Variant(name, write_kv._write_kv, cache, constants, {"eps": "fp32"}, 2)
+        pointers = {**cache, "K": "*u8", "V": "*u8"} if kind else cache
+        yield Variant(f"write_kv{name}", write_kv._write_kv, pointers, constants, {"eps": "fp32"}, 2)
     yield Variant("apply_masks", sampling._apply_masks, {"Logits": "*fp32"}, {"BLOCK": 4096}, warps=8)
     drawn = {"Logits": "*fp32", "temperature": "*fp32", "top_p": "*fp32", "min_p": "*fp32", "seed": "*i64",
              "Logprob": "*fp32", "Edited": "*fp32", "Total": "*fp32"}  # fmt: skip

@@ -85,9 +85,9 @@ def _write_kv(
         left = (a * cos - b * sin).to(QKV.dtype.element_ty)
         right = (b * cos + a * sin).to(QKV.dtype.element_ty)
         if first_head < H:
-            target = Q + row * H * D + head[:, None] * D + i[None, :]
-            tl.store(target, left, mask=inside)
-            tl.store(target + D // 2, right, mask=inside)
+            rotated = Q + row * H * D + head[:, None] * D + i[None, :]
+            tl.store(rotated, left, mask=inside)
+            tl.store(rotated + D // 2, right, mask=inside)
         else:
             target = K + slot * k_slot + (head - H)[:, None] * k_head + i[None, :]
             _store(target, left, Scales + head - H, written, KIND)
