@@ -21,7 +21,7 @@ CPU_TOKENS = 131_072  # and at most so many tokens
 
 GPU_MARGIN = 0.04  # of the whole device, left free: fragments of the allocator, libraries' own workspaces
 GPU_LEAST_MARGIN = 512 << 20
-GRAPHS = 512 << 20  # what captured graphs keep: their activations share one pool, each graph costs a few megabytes
+GRAPHS = 1 << 30  # what recorded steps keep: their activations share one pool, each of some forty takes a few megabytes
 WORKSPACE = 256 << 20  # the products' library, the partial results of attention, the plans of two steps
 
 

@@ -20,7 +20,6 @@ BYTES = {"fp32": 4.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5 + 4 / 32
 
 def measure(scene: Scene, section: Section) -> None:
     made = engine(scene)
-    section.notes.append(f"`{made!r}`")
     table = section.table(
         "Steady decode, by the wall clock", "batch", "context", "steps", "a step", "floor", "by the floor", "tokens/s"
     )
@@ -36,6 +35,7 @@ def measure(scene: Scene, section: Section) -> None:
         share, count = idle(scene, made, batch)
         section.at_most(f"engine, steady decode at batch {batch}: share in which the GPU idles", share, 0.05, "")
         section.notes.append(f"Batch {batch}: {count} device activities were traced by torch's profiler.")
+    section.notes.append(f"`{made!r}`")  # it says what became of the steps
 
 
 def floor(scene: Scene, found: Steady, mode: str) -> float:

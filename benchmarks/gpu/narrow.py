@@ -30,7 +30,6 @@ def measure(scene: Scene, section: Section) -> None:
 def decoded(scene: Scene, mode: str, section: Section, table: Table) -> dict[tuple[str, int], float]:
     """Seconds of a step by mode and batch."""
     made = engine(scene, mode)
-    section.notes.append(f"`{made!r}`")
     seconds = {}
     for batch in scene.pick((1, 64), (1,)):
         found = steady(scene, made, batch)
@@ -40,4 +39,5 @@ def decoded(scene: Scene, mode: str, section: Section, table: Table) -> dict[tup
             mode, batch, time_of(found.seconds), time_of(least), f"{found.seconds / least:.2f}",
             f"{batch / found.seconds:.0f}",
         )  # fmt: skip
+    section.notes.append(f"`{made!r}`")
     return seconds
