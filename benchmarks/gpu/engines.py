@@ -65,8 +65,8 @@ class Decoding:
     """Requests that decode together. Ready when each has some tokens; over when the first is nearly done."""
 
     def __init__(self, engine: ramify.Engine, prompts: Sequence[Sequence[int]], tokens: int, skip: int) -> None:
-        self._counts = [0] * len(prompts)
-        self._lock = threading.Lock()
+        self._counts = [0] * len(prompts)  # all callbacks come on the engine's thread
+        self._begun = 0
         self._skip, self._tokens = skip, tokens
         self.ready, self.over = threading.Event(), threading.Event()
         self.streams = [
@@ -76,19 +76,21 @@ class Decoding:
 
     def _counter(self, index: int) -> Any:
         def count(delta: Delta) -> None:
-            with self._lock:
-                self._counts[index] += len(delta.token_ids)
-                if min(self._counts) >= self._skip:
+            before = self._counts[index]
+            after = self._counts[index] = before + len(delta.token_ids)
+            if before < self._skip <= after:
+                self._begun += 1
+                if self._begun == len(self._counts):
                     self.ready.set()
-                if max(self._counts) >= self._tokens - 4:
-                    self.over.set()
+            if after >= self._tokens - 4:
+                self.over.set()
 
         return count
 
     def wait(self, event: threading.Event, seconds: float = 120) -> bool:
         """Whether it came in time. Raises what a request failed with, instead of waiting for it."""
         until = perf_counter() + seconds
-        while not event.wait(0.01) and perf_counter() < until:
+        while not event.wait(0.05) and perf_counter() < until:
             for stream in self.streams:
                 if stream.done and (error := stream.error) is not None:
                     raise error
