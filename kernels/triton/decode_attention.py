@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from ..ops import AttentionSpec
+from ..torch_attention import FP8
 from .attention_tile import attend
 from .batch import DeviceBatch
 from .fp8_cache import cache_bits, cache_kind, cache_scale, product_type
@@ -47,6 +48,7 @@ def decode_attention(
     if plan is None:
         return
     kind = cache_kind(keys)
+    assert scales is not None or keys.dtype != FP8, "an fp8 cache has scales"
     keys, values = cache_bits(keys), cache_bits(values)
     if q.dtype == torch.float32:  # twice as wide: the table's blocks would not fit
         block_n, stages = min(block_n, 32), 1

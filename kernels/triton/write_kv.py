@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from ..ops import AttentionSpec
+from ..torch_attention import FP8
 from .fp8_cache import PLAIN, cache_bits, cache_kind, rounded_to_bits
 
 HEADS_AT_ONCE = 8  # of one program, at most; it never has both queries and keys
@@ -36,6 +37,7 @@ def write_kv(
     writes nothing: that is how padded rows leave no trace. An fp8 cache gets what is to be stored divided by `scales`
     [2, Hkv] (keys', values'), saturated.
     """
+    assert scales is not None or keys.dtype != FP8, "an fp8 cache has scales"
     rows, d = qkv.shape[0], spec.head_dim
     q = torch.empty((rows, spec.heads, d), dtype=qkv.dtype, device=qkv.device)
     together = math.gcd(spec.heads, spec.kv_heads, HEADS_AT_ONCE)
