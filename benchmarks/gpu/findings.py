@@ -40,17 +40,18 @@ class Section:
 
     def at_least(self, claim: str, value: float, bar: float, unit: str = "x") -> None:
         """A claim that wants this value or more."""
-        self._hold(claim, f">= {bar:g}{unit}", f"{value:.3g}{unit}", value >= bar)
+        self.hold(claim, f">= {bar:g}{unit}", f"{value:.3g}{unit}", value >= bar)
 
     def at_most(self, claim: str, value: float, bar: float, unit: str = "x") -> None:
         """A claim that wants this value or less."""
-        self._hold(claim, f"<= {bar:g}{unit}", f"{value:.3g}{unit}", value <= bar)
+        self.hold(claim, f"<= {bar:g}{unit}", f"{value:.3g}{unit}", value <= bar)
 
     def right(self, claim: str, value: float, bar: float) -> None:
         """An error or a count that must be this small whatever the time it takes, in a rehearsal too."""
         self.findings.append(Finding(claim, f"<= {bar:g}", f"{value:.3g}", value <= bar))
 
-    def _hold(self, claim: str, bar: str, measured: str, met: bool) -> None:
+    def hold(self, claim: str, bar: str, measured: str, met: bool) -> None:
+        """A claim that was tried; in a rehearsal it only says that it was."""
         said = Finding(claim, bar, "rehearsed", None) if self.rehearsal else Finding(claim, bar, measured, met)
         self.findings.append(said)
 

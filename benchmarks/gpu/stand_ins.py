@@ -40,10 +40,10 @@ def install() -> list[str]:
     missing = []
     for name in OPTIONAL:
         library = name.partition(".")[0]
-        if library in missing or not _is_here(library):
+        if library in missing or not is_here(library):
             sys.modules[name] = Missing(name)
             missing += [library] if library not in missing else []
-    if not _is_here("greenlet"):
+    if not is_here("greenlet"):
         module: Any = ModuleType("greenlet")
         module.greenlet = type("greenlet", (), {})
         module.getcurrent = threading.current_thread
@@ -53,7 +53,8 @@ def install() -> list[str]:
     return missing
 
 
-def _is_here(library: str) -> bool:
+def is_here(library: str) -> bool:
+    """Whether the library itself is installed; a stand-in is not."""
     try:
         return importlib.util.find_spec(library) is not None
     except (ImportError, ValueError):

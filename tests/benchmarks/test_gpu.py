@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from ramify.benchmarks.gpu import ceilings, engines, scene
+from ramify.benchmarks.gpu import ceilings, engines, scene, stand_ins
 from ramify.benchmarks.gpu.__main__ import SECTIONS, chosen
 from ramify.benchmarks.gpu.engine import idle_share
 from ramify.benchmarks.gpu.engines import engine
@@ -189,6 +189,17 @@ def test_idle_is_what_no_kernel_covers() -> None:
     assert idle_share([event(0, 10), event(1, 2), event(3, 1)]) == (0.0, 3)
     with pytest.raises(RuntimeError, match="nothing"):
         idle_share([event(0, 1, "cpu_op")])
+
+
+def test_a_stand_in_can_be_imported_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gguf", stand_ins.Missing("gguf"))
+    assert not stand_ins.is_here("gguf") and stand_ins.is_here("torch") and not stand_ins.is_here("no_such_library")
+    made = stand_ins.Missing("gguf")
+    assert issubclass(made.SomeError, Exception)  # it may stand in an except clause, or be a base class
+    with pytest.raises(ImportError, match="gguf is not installed, and gguf.dequantize is needed"):
+        made.dequantize(b"")
+    with pytest.raises(AttributeError):
+        made.__version__  # noqa: B018
 
 
 def test_the_ceilings_always_come_first() -> None:
