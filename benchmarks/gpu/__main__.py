@@ -63,6 +63,13 @@ def chosen(asked: str | None) -> list[str]:
     return ["ceilings", *(name for name in SECTIONS if name in names and name != "ceilings")]
 
 
+def command(args: argparse.Namespace) -> str:
+    """What to call for the same page, without where it was put."""
+    words = ["python", "-m", "ramify.benchmarks.gpu", *(["--only", args.only] if args.only else [])]
+    words += [f"--{name}" for name in ("quick", "tests", "rehearse", "publish") if getattr(args, name)]
+    return shlex.join(words)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Returns how many sections failed."""
     args = parse(arguments)
@@ -83,8 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not args.rehearse and not torch.cuda.is_available():
         sys.exit("ramify.benchmarks.gpu: torch finds no GPU here; --rehearse runs every path without one")
     device = torch.device("cpu" if args.rehearse else "cuda")
-    command = shlex.join(["python", "-m", "ramify.benchmarks.gpu", *(sys.argv[1:] if arguments is None else arguments)])
-    about = page.facts(device, command)
+    about = page.facts(device, command(args))
     about["commit"] = about["commit"] or args.commit or "unknown"
     scene = Scene(device, args.rehearse, args.quick)
     torch.manual_seed(0)

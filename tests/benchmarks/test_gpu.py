@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from ramify.benchmarks.gpu import ceilings, engines, scene, stand_ins
-from ramify.benchmarks.gpu.__main__ import SECTIONS, chosen
+from ramify.benchmarks.gpu.__main__ import SECTIONS, chosen, command, parse
 from ramify.benchmarks.gpu.engine import idle_share
 from ramify.benchmarks.gpu.engines import engine
 from ramify.benchmarks.gpu.findings import Section
@@ -196,10 +196,16 @@ def test_a_stand_in_can_be_imported_and_not_used(monkeypatch: pytest.MonkeyPatch
     assert not stand_ins.is_here("gguf") and stand_ins.is_here("torch") and not stand_ins.is_here("no_such_library")
     made = stand_ins.Missing("gguf")
     assert issubclass(made.SomeError, Exception)  # it may stand in an except clause, or be a base class
-    with pytest.raises(ImportError, match="gguf is not installed, and gguf.dequantize is needed"):
+    with pytest.raises(ImportError, match=r"gguf is not installed, and gguf\.dequantize is needed"):
         made.dequantize(b"")
     with pytest.raises(AttributeError):
         made.__version__  # noqa: B018
+
+
+def test_the_page_names_no_folder_of_the_machine() -> None:
+    args = parse(["--publish", "--out", "/somewhere/else", "--quick", "--only", "decode", "--commit", "abc"])
+    assert command(args) == "python -m ramify.benchmarks.gpu --only decode --quick --publish"
+    assert command(parse([])) == "python -m ramify.benchmarks.gpu"
 
 
 def test_the_ceilings_always_come_first() -> None:
