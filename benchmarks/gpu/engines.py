@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 from unittest import mock
@@ -31,11 +33,12 @@ def engine(scene: Scene, mode: str = "bf16", **options: Any) -> ramify.Engine:
     """
 
     def make() -> ramify.Engine:
-        model: Any = checkpoint(config(scene), scene.device)
-        if not scene.rehearsal:
-            return ramify.Engine(model, device="cuda", mode=mode, progress=False, **options)
-        with interpreted():
-            return ramify.Engine(model, mode=mode, progress=False, **{"cache_tokens": 4096, **options})
+        with tempfile.TemporaryDirectory(prefix="ramify-made-") as folder:  # its tokenizer is read once
+            model: Any = checkpoint(config(scene), scene.device, Path(folder))
+            if not scene.rehearsal:
+                return ramify.Engine(model, device="cuda", mode=mode, progress=False, **options)
+            with interpreted():
+                return ramify.Engine(model, mode=mode, progress=False, **{"cache_tokens": 4096, **options})
 
     return scene.hold(f"{mode} {sorted(options.items())}", make)
 

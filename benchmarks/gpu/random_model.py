@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import tempfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,9 +66,8 @@ TINY = ModelConfig(
 )  # fmt: skip
 
 
-def checkpoint(config: ModelConfig, device: torch.device) -> Checkpoint:
-    """A model that is open already, ready for `Engine` or `load_model`; only its tokenizer lies in a file."""
-    folder = Path(tempfile.mkdtemp(prefix="ramify-made-"))
+def checkpoint(config: ModelConfig, device: torch.device, folder: Path) -> Checkpoint:
+    """A model that is open already, ready for `Engine` or `load_model`; only its tokenizer lies in files, in `folder`."""
     (folder / "tokenizer.json").write_text(_tokenizer(config.vocab_size).to_str())
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<eos>"}))
     return Checkpoint("random", folder, config, MadeWeights(parameter_shapes(config), device), None)
