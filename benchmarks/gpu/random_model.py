@@ -67,7 +67,7 @@ TINY = ModelConfig(
 
 
 def checkpoint(config: ModelConfig, device: torch.device, folder: Path) -> Checkpoint:
-    """A model that is open already, ready for `Engine` or `load_model`; only its tokenizer lies in files, in `folder`."""
+    """A model that is open already, ready for `Engine` or `load_model`; its tokenizer lies in `folder`."""
     (folder / "tokenizer.json").write_text(_tokenizer(config.vocab_size).to_str())
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<eos>"}))
     return Checkpoint("random", folder, config, MadeWeights(parameter_shapes(config), device), None)
