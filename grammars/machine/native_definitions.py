@@ -16,8 +16,8 @@ from .lexemes import shared_lexemes
 from .native_program import LEXEME, ExpressionBatch, definition_code
 
 MOST_LEXEMES = 512  # that are given before they are asked for, each time
-FIRST = 300
-LATER = 64
+FIRST = 160  # what may be given with the first ones that are asked for, a lexeme counting for one
+LATER = 48  # and with others
 USUAL, COSTLY = 4, 32  # what other definitions count for, and those that take long to make
 
 
