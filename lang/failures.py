@@ -35,7 +35,7 @@ def where(program: str, place: Place | None) -> str:
 
 
 def located(error: Exception, program: str, place: Place | None, node: Node | None) -> Exception:
-    """The same error, of the same kind where it is one of ours, with its place in the program; what caused it is chained."""
+    """The same error, of the same kind where it is one of ours, with its place in the program; its cause is chained."""
     name = node.name if isinstance(node, Gen | Select | ScopeStart) else None
     variable = f", variable {name!r}" if name else ""
     text = str(error) if isinstance(error, RamifyError) else f"{type(error).__name__}: {error}"
