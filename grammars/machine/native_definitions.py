@@ -78,8 +78,10 @@ class DefinitionGiver:
                     left -= COSTLY if part in self._program.costly else USUAL
                     try:
                         found[part] = self._definitions.at(part)
-                    except GrammarError:  # raised again should the core come there
-                        self._refused.add(part)
+                    except GrammarError:
+                        if self._program.define is None:  # made as a whole: nothing is gained by refusing it later
+                            raise
+                        self._refused.add(part)  # raised again should the core come there
                         continue
                     queue.append(found[part])
                 else:

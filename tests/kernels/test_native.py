@@ -336,7 +336,7 @@ def test_an_unsound_step_is_refused_before_anything_is_written(what: str) -> Non
     assert isinstance(model.place, NativeCompute)
     before = model.place.cache_memory().copy()
     sound = step_of([Part([5], 0, 1, [7])])
-    names = [name for name in Step.__slots__ if name != "columns"]
+    names = [name for name in Step.__slots__ if name not in ("columns", "follows")]
     arrays = {name: np.array(UNSOUND[what].get(name, getattr(sound, name)), dtype=np.int32) for name in names}
     with pytest.raises(ValueError, match="the step is not sound"):
         model.step(Step(**arrays, columns=UNSOUND_COLUMNS.get(what)))
