@@ -20,8 +20,8 @@ def overlaps(compute: Compute, options: EngineOptions) -> bool:
         return compute.chooses and options.device != "cpu"
     if options.overlap and not compute.chooses:
         raise InvalidRequest(
-            f"overlap=True: on {options.device} tokens are chosen by the host, so no step can be launched before they are "
-            'known; leave overlap out, or run on device="cuda"'
+            f"overlap=True: on {options.device} tokens are chosen by the host, so no step can be launched before they "
+            'are known; leave overlap out, or run on device="cuda"'
         )
     return options.overlap
 
