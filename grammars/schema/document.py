@@ -10,6 +10,24 @@ from urllib.parse import unquote, urldefrag, urljoin
 from ...errors import GrammarError, GrammarTooLarge
 from .terms import shown
 
+# Keywords whose meaning is that of other subschemas, combined.
+APPLICATORS = frozenset(
+    (
+        "$ref",
+        "$dynamicRef",
+        "$recursiveRef",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "not",
+        "if",
+        "dependentSchemas",
+        "dependencies",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+    )
+)
+
 DEEPEST = 2000  # objects and lists within each other
 _DRAFTS = {"draft-04": 4, "draft-06": 6, "draft-07": 7, "2019-09": 2019, "2020-12": 2020}
 _MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"))

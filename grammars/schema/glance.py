@@ -4,37 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from .plain import SPECIAL
+
 _SCALARS = frozenset(("string", "number", "integer", "boolean", "null"))
-_DOUBTFUL = frozenset(
-    [
-        "$ref",
-        "$dynamicRef",
-        "$recursiveRef",
-        "allOf",
-        "anyOf",
-        "oneOf",
-        "not",
-        "if",
-        "const",
-        "exclusiveMinimum",
-        "exclusiveMaximum",
-        "multipleOf",
-        "minLength",
-        "maxLength",
-        "maxProperties",
-        "minProperties",
-        "contains",
-        "dependencies",
-        "dependentSchemas",
-        "dependentRequired",
-        "unevaluatedProperties",
-        "unevaluatedItems",
-        "patternProperties",
-        "propertyNames",
-        "prefixItems",
-        "uniqueItems",
-    ]
-)
+_DOUBTFUL = SPECIAL | {
+    "const",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "prefixItems",
+    "uniqueItems",
+}
 _UNCLEAR = (_DOUBTFUL - {"minLength", "maxLength"}) | {"pattern", "format"}  # as for `certain`
 _NARROWING = frozenset(("enum", "minLength", "maxLength", "minimum", "maximum"))
 _LARGE = 10**9

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import GrammarError, GrammarTooLarge
 from .algebra import Algebra
-from .document import Document
+from .document import APPLICATORS, Document
 from .emptiness import Emptiness
 from .keywords import Keywords
 from .shapes import ALL_KEYS, EVERYTHING, NOTHING_AT_ALL, Arrays, Keys, Normal, Objects
@@ -93,7 +93,7 @@ class Normalizer:
         if "enum" in raw or "const" in raw:
             for values in self.keywords.values(raw, pointer, draft):
                 found = self.algebra.conjunction(found, values)
-        words = raw.keys() & _APPLICATORS
+        words = raw.keys() & APPLICATORS
         if not words:
             return found
         both = self._conjunction
@@ -207,24 +207,6 @@ class Normalizer:
         prefix = shape.prefix + (shape.rest,) * (shape.seen - len(shape.prefix))
         prefix = prefix[: shape.seen] + tuple(self.terms.all_of((one, rest)) for one in prefix[shape.seen :])
         return shape._replace(prefix=prefix, rest=self.terms.all_of((shape.rest, rest)), seen=None, seen_if=())
-
-
-_APPLICATORS = frozenset(
-    (
-        "$ref",
-        "$dynamicRef",
-        "$recursiveRef",
-        "allOf",
-        "anyOf",
-        "oneOf",
-        "not",
-        "if",
-        "dependentSchemas",
-        "dependencies",
-        "unevaluatedProperties",
-        "unevaluatedItems",
-    )
-)
 
 
 def _of_types(normal: Normal, shared: Normal) -> Normal:

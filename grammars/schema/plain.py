@@ -4,29 +4,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .document import APPLICATORS
+
 # What is never plain: keywords that say something of some value, but for those that are read here or by `keywords.py`.
-SPECIAL = frozenset(
-    (
-        "$ref",
-        "$dynamicRef",
-        "$recursiveRef",
-        "allOf",
-        "anyOf",
-        "oneOf",
-        "not",
-        "if",
-        "dependentSchemas",
-        "dependentRequired",
-        "dependencies",
-        "unevaluatedProperties",
-        "unevaluatedItems",
-        "patternProperties",
-        "propertyNames",
-        "minProperties",
-        "maxProperties",
-        "contains",
-    )
-)
+SPECIAL = APPLICATORS | {
+    "dependentRequired",
+    "patternProperties",
+    "propertyNames",
+    "minProperties",
+    "maxProperties",
+    "contains",
+}
 _OF_STRINGS = frozenset(("minLength", "maxLength", "pattern", "format"))
 
 

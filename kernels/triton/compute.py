@@ -1,6 +1,7 @@
 """Runs models on a GPU with the Triton kernels: a step's indices in one copy, the forward pass, the draws.
 
-Products go to torch's library, which is at the hardware's limit for wide batches; everything between them is ours.
+Which product multiplies a matrix, ours or the library's, is a matter of its format and shape (products.py); everything
+between the products is ours.
 """
 
 from __future__ import annotations

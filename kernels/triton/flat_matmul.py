@@ -7,6 +7,8 @@ Floor: the weights once, x once for each column of tiles, the result once; 2 M N
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -32,15 +34,33 @@ def flat_matmul(
 
     The weight is of x's type, or int8 or e4m3 with fp32 scales [N] (W = scales[:, None] * weight); x is not rounded.
     """
-    m, n = len(x), len(weight)
+    return in_tiles(
+        _flat, x, len(weight), (bits(weight), scales, bias),
+        block_n=block_n, block_k=block_k, splits=splits, warps=warps, stages=stages,
+    )  # fmt: skip
+
+
+def in_tiles(
+    kernel: Any,
+    x: torch.Tensor,
+    n: int,
+    operands: tuple[torch.Tensor | None, ...],
+    *more: int,
+    block_n: int,
+    block_k: int,
+    splits: int,
+    warps: int,
+    stages: int,
+) -> torch.Tensor:
+    """The product [M, n] of a kernel whose programs make a tile each, of one of `splits` parts of K, which are added up
+    in order. `operands` are the weight, its scales and the bias; `more` is what else the kernel takes."""
+    (m, k), bias = x.shape, operands[-1]
     out = torch.empty((m, n), dtype=x.dtype, device=x.device)
     target = out if splits == 1 else torch.empty((splits, m, n), dtype=torch.float32, device=x.device)
     block_m = rows_of_tile(m)
     if m and n:
-        k = x.shape[1]
-        _flat[(triton.cdiv(m, block_m), triton.cdiv(n, block_n), splits)](
-            x.contiguous(), bits(weight), scales, bias, target, m, n, k,
-            triton.cdiv(triton.cdiv(k, block_k), splits),
+        kernel[(triton.cdiv(m, block_m), triton.cdiv(n, block_n), splits)](
+            x.contiguous(), *operands, target, m, n, k, triton.cdiv(triton.cdiv(k, block_k), splits), *more,
             BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=block_k, SPLIT=splits > 1,
             num_warps=warps if block_m <= 64 else 2 * warps, num_stages=stages,
         )  # fmt: skip

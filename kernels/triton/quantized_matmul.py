@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .flat_matmul import WIDE, add_parts, rows_of_tile
+from .flat_matmul import WIDE, in_tiles, rows_of_tile
 from .gemv import EXPONENT, low_half, whole
 from .quantize_rows import GROUP
 
@@ -34,21 +34,10 @@ def int4_matmul(
     packed [N, K / 2] uint8, two neighbouring weights in a byte, the first one low; scales [N, K / 32, 2], fp16: a
     weight is scales[.., 0] * nibble + scales[.., 1].
     """
-    m, n = len(x), len(packed)
-    out = torch.empty((m, n), dtype=x.dtype, device=x.device)
-    target = out if splits == 1 else torch.empty((splits, m, n), dtype=torch.float32, device=x.device)
-    block_m = rows_of_tile(m)
-    if m and n:
-        k = x.shape[1]
-        _int4[(triton.cdiv(m, block_m), triton.cdiv(n, block_n), splits)](
-            x.contiguous(), packed, scales.view(torch.int32), bias, target, m, n, k,
-            triton.cdiv(triton.cdiv(k, block_k), splits), EXPONENT,
-            BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=block_k, SPLIT=splits > 1,
-            num_warps=warps if block_m <= 64 else 2 * warps, num_stages=stages,
-        )  # fmt: skip
-        if splits > 1:
-            add_parts(target, bias, out)
-    return out
+    return in_tiles(
+        _int4, x, len(packed), (packed, scales.view(torch.int32), bias), EXPONENT,
+        block_n=block_n, block_k=block_k, splits=splits, warps=warps, stages=stages,
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["exponent"])

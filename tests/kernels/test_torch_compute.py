@@ -13,6 +13,8 @@ from ramify.kernels.ops import AttentionSpec, CacheShape, Step
 from ramify.kernels.torch_attention import fused_attention, softmax_attention, visible
 from ramify.kernels.torch_compute import TorchCompute
 
+from .triton.tiny import Dense
+
 SPEC = AttentionSpec(layer=0, heads=6, kv_heads=2, head_dim=8, scale=0.3, rope=0)
 
 
@@ -63,22 +65,6 @@ def test_summary_tells_what_runs(monkeypatch: pytest.MonkeyPatch, asked: str, fa
     assert f"{runs} on cpu" in compute.summary and f"{asked} was asked for" in compute.summary
     assert "asked for" not in TorchCompute("bf16").summary
     assert TorchCompute("bf16").mode == "bf16"  # asked for by name, it runs, fast or not
-
-
-class Dense:
-    """A parameter in memory."""
-
-    format = "F32"
-
-    def __init__(self, values: torch.Tensor) -> None:
-        self.values = values
-        self.shape = tuple(values.shape)
-
-    def rows(self) -> np.ndarray:
-        raise NotImplementedError
-
-    def dense(self) -> torch.Tensor:
-        return self.values
 
 
 def test_bf16_is_near_fp32_and_not_the_same() -> None:
