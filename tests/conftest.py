@@ -44,6 +44,15 @@ def smollm2_files():  # type: ignore[no-untyped-def] - its type lies in a packag
     return locate("smollm2", progress=False)
 
 
+def pytest_sessionstart() -> None:
+    """One message, where hundreds of tests would fail for the same reason."""
+    if DEVICE == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise pytest.UsageError("RAMIFY_TEST_DEVICE=cuda: torch finds no GPU here; use cpu or interpreter")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if DEVICE != "cpu":
         for item in items:
